@@ -1,0 +1,64 @@
+# Everything a person runs here; `make help` lists it. Nothing needs to be installed first but git, make and python3.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.ONESHELL:
+.SHELLFLAGS := -euo pipefail -c
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+LOCAL := -i inventory/local
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+# The virtual environment is as new as the lock file.
+.venv/.locked: pdm.lock scripts/bootstrap
+	@scripts/bootstrap
+	@touch $@
+
+.PHONY: venv
+venv: .venv/.locked ## Make .venv from the lock file
+
+.PHONY: up
+up: .venv/.locked ## Boot a throwaway server and deploy to it, as to production
+	@ansible-playbook $(LOCAL) playbooks/dev.yml
+	ansible-playbook $(LOCAL) site.yml
+	ansible-playbook $(LOCAL) playbooks/dev.yml --tags report
+
+.PHONY: down
+down: .venv/.locked ## Remove what `make up` made, and nothing else
+	@ansible-playbook $(LOCAL) playbooks/dev.yml -e dev_state=absent
+
+.PHONY: test
+test: lint test-unit test-app test-molecule ## Lint, unit tests, the app's tests, every Molecule scenario
+
+.PHONY: lint
+lint: .venv/.locked ## All linters, no skips
+	@ruff format --check .
+	ruff check .
+	yamllint --strict .
+	git ls-files '*Dockerfile' | xargs hadolint
+	git ls-files -z | xargs -0 grep -lIE '^#!/bin/(sh|bash)' | xargs shellcheck
+	ansible-lint
+
+.PHONY: test-unit
+test-unit: .venv/.locked ## Filters, modules, templates, specs
+	@pytest -q
+
+.PHONY: test-app
+test-app: .venv/.locked ## The tests of the app in app/
+	@scripts/test-app
+
+.PHONY: test-molecule
+test-molecule: .venv/.locked ## Every Molecule scenario, in throwaway servers
+	@molecule test --all
+
+.PHONY: docs
+docs: .venv/.locked ## Write the roles' READMEs from their argument specs
+	@python scripts/role_docs.py
+
+.PHONY: lock
+lock: .venv/.locked ## Renew both lock files within their ranges
+	@.venv/pdm/bin/pdm lock -G :all
+	.venv/pdm/bin/pdm lock --project app -G :all

@@ -1,0 +1,229 @@
+"""Settings, read from the environment and from secret files.
+
+A secret ``NAME`` may stand in the environment, or in a file whose path is in ``NAME_FILE``.
+The file is the better place: an environment shows in process listings and container metadata.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+ENVIRONMENTS = ("production", "development")
+SECRET_KEY_MIN_LENGTH = 32
+
+DEVELOPMENT_SECRET_KEY = "insecure-development-key-the-same-on-every-laptop"
+DEVELOPMENT_DATABASE_URL = "sqlite:///my_flask_webpage.db"
+
+# Words that tell a key copied out of documentation. No random key contains one by chance.
+EXAMPLE_KEY_WORDS = ("change", "example", "insecure", "placeholder", "secret", "your-", "your_")
+
+HOW_TO_MAKE_A_KEY = (
+    'Make one with: python3 -c "import secrets; print(secrets.token_urlsafe(48))" '
+    "and put it in SECRET_KEY, or in a file named by SECRET_KEY_FILE."
+)
+
+
+class ConfigError(Exception):
+    """A setting is missing or unusable; the message is written for the operator."""
+
+
+def load_config(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Read the settings and check them.
+
+    Parameters
+    ----------
+    environ : Mapping[str, str], optional
+        The environment to read; the process's own by default.
+
+    Returns
+    -------
+    dict[str, Any]
+        Keys for `flask.Flask.config`.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is missing, unreadable or unsafe. The message never holds a secret.
+    """
+    environ = os.environ if environ is None else environ
+    # The default is the strict one: what someone forgets to set must not open a hole.
+    environment = environ.get("APP_ENV") or "production"
+    if environment not in ENVIRONMENTS:
+        raise ConfigError(f"APP_ENV is {environment!r}; it must be one of {list(ENVIRONMENTS)}.")
+    production = environment == "production"
+
+    secret_key = read_secret("SECRET_KEY", environ)
+    database_url = read_secret("DATABASE_URL", environ)
+    if production:
+        check_secret_key(secret_key)
+        if not database_url:
+            raise ConfigError(
+                "DATABASE_URL is missing. Set DATABASE_URL, or DATABASE_URL_FILE, to something "
+                "like postgresql://user:password@host/database."
+            )
+    database_url = normalise_database_url(database_url or DEVELOPMENT_DATABASE_URL)
+
+    return {
+        "APP_ENV": environment,
+        "SECRET_KEY": secret_key or DEVELOPMENT_SECRET_KEY,
+        "SQLALCHEMY_DATABASE_URI": database_url,
+        "SQLALCHEMY_ENGINE_OPTIONS": engine_options(
+            database_url, pool_size=read_integer("DATABASE_POOL_SIZE", 4, environ, at_least=1)
+        ),
+        "TRUSTED_PROXY_HOPS": read_integer("TRUSTED_PROXY_HOPS", 0, environ),
+        "MAX_CONTENT_LENGTH": read_integer("MAX_CONTENT_LENGTH", 64 * 1024, environ, at_least=1),
+        "SESSION_COOKIE_SECURE": production,
+        "SESSION_COOKIE_HTTPONLY": True,
+        "SESSION_COOKIE_SAMESITE": "Lax",
+        # A token lives as long as its session: someone who takes two hours over a message
+        # must not lose it.
+        "WTF_CSRF_TIME_LIMIT": None,
+        "WTF_CSRF_SSL_STRICT": False,  # security.py has a check that suits proxies better
+    }
+
+
+def read_secret(name: str, environ: Mapping[str, str]) -> str | None:
+    """Read a secret from the file in ``<name>_FILE``, or else from ``<name>``.
+
+    Parameters
+    ----------
+    name : str
+        Name of the setting, for example ``SECRET_KEY``.
+    environ : Mapping[str, str]
+        The environment to read.
+
+    Returns
+    -------
+    str or None
+        The value without surrounding white space; None when it is not set or empty.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read.
+    """
+    path = environ.get(f"{name}_FILE")
+    if not path:
+        return environ.get(name, "").strip() or None
+    try:
+        return Path(path).read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise ConfigError(f"{name}_FILE: cannot read {path}: {reason}.") from error
+
+
+def read_integer(name: str, default: int, environ: Mapping[str, str], at_least: int = 0) -> int:
+    """Read a whole number from the environment.
+
+    Parameters
+    ----------
+    name : str
+        Name of the setting.
+    default : int
+        The value when it is not set or empty.
+    environ : Mapping[str, str]
+        The environment to read.
+    at_least : int, optional
+        The smallest value allowed.
+
+    Returns
+    -------
+    int
+        The value.
+
+    Raises
+    ------
+    ConfigError
+        If the value is not a whole number or too small.
+    """
+    text = environ.get(name, "").strip() or str(default)
+    if not (text.isascii() and text.isdigit()) or int(text) < at_least:
+        raise ConfigError(f"{name} is {text!r}; it must be a whole number, at least {at_least}.")
+    return int(text)
+
+
+def check_secret_key(key: str | None) -> None:
+    """Refuse a key with which a stranger could forge a session.
+
+    Parameters
+    ----------
+    key : str or None
+        The key to check.
+
+    Raises
+    ------
+    ConfigError
+        If the key is missing, short, monotonous, or taken from an example.
+    """
+    if not key:
+        fault = "is missing"
+    elif len(key) < SECRET_KEY_MIN_LENGTH:
+        fault = f"is shorter than {SECRET_KEY_MIN_LENGTH} characters"
+    elif len(set(key)) < 8 or any(word in key.lower() for word in EXAMPLE_KEY_WORDS):
+        fault = "looks like an example, not like a random key"
+    else:
+        return
+    raise ConfigError(f"SECRET_KEY {fault}. {HOW_TO_MAKE_A_KEY}")
+
+
+def normalise_database_url(url: str) -> str:
+    """Name the driver that is installed here.
+
+    Parameters
+    ----------
+    url : str
+        A database URL; ``postgres://``, which SQLAlchemy does not know, is common elsewhere.
+
+    Returns
+    -------
+    str
+        The URL with ``postgresql+psycopg2://`` as its scheme if it names Postgres without a
+        driver, otherwise unchanged.
+
+    Raises
+    ------
+    ConfigError
+        If the URL cannot be parsed. The message leaves it out, for it holds the password.
+    """
+    scheme, separator, rest = url.partition("://")
+    if scheme in {"postgres", "postgresql"}:
+        url = f"postgresql+psycopg2{separator}{rest}"
+    try:
+        make_url(url)
+    except (ArgumentError, ValueError):
+        raise ConfigError(
+            "DATABASE_URL cannot be parsed; a special character in the password has to be "
+            "percent-encoded."
+        ) from None
+    return url
+
+
+def engine_options(database_url: str, pool_size: int = 4) -> dict[str, Any]:
+    """Choose the options of the SQLAlchemy engine.
+
+    Parameters
+    ----------
+    database_url : str
+        The normalised database URL.
+    pool_size : int, optional
+        Connections that one process may hold; its number of threads is right.
+
+    Returns
+    -------
+    dict[str, Any]
+        Keyword arguments of `sqlalchemy.create_engine`.
+    """
+    if not database_url.startswith("postgresql"):
+        return {}
+    return {
+        # A restart of Postgres must not cost one error for each pooled connection.
+        "pool_pre_ping": True,
+        "pool_size": pool_size,
+        "max_overflow": 0,
+        "pool_timeout": 5,
+        "connect_args": {"connect_timeout": 3, "application_name": "my_flask_webpage"},
+    }

@@ -1,0 +1,82 @@
+"""Error pages that a person can read."""
+
+from flask import Flask, render_template
+from flask.typing import ResponseReturnValue
+from flask_wtf.csrf import CSRFError
+from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.exceptions import HTTPException
+
+from my_flask_webpage.database_errors import outage
+
+RETRY_AFTER_SECONDS = 10
+
+# Title and explanation; the other codes use what Werkzeug says of them.
+TEXTS = {
+    400: ("That did not arrive in one piece", "The request was incomplete or could not be read."),
+    404: ("There is nothing here", "The page may have moved, or the address has a slip in it."),
+    413: ("That is too large", "What you sent is larger than this site accepts."),
+    500: ("Something broke", "The fault is on this side and has been logged. Please try later."),
+    503: ("Back in a moment", "The site cannot reach its data right now. Please try again soon."),
+}
+
+FORM_EXPIRED = (
+    "That form has expired",
+    "Please go back, reload the page and send it again. Cookies have to be allowed for that.",
+)
+
+
+def init_app(app: Flask) -> None:
+    """Answer every error with a page.
+
+    Parameters
+    ----------
+    app : flask.Flask
+        The application.
+    """
+    app.register_error_handler(HTTPException, show_http_error)
+    app.register_error_handler(SQLAlchemyError, show_database_error)
+
+
+def show_http_error(error: HTTPException) -> ResponseReturnValue:
+    """Render an HTTP error, keeping the headers it brings (such as ``Allow``).
+
+    Parameters
+    ----------
+    error : werkzeug.exceptions.HTTPException
+        The error.
+
+    Returns
+    -------
+    flask.typing.ResponseReturnValue
+        The page, or the redirect if the "error" is one.
+    """
+    code = error.code or 500
+    if code < 400:
+        return error
+    if isinstance(error, CSRFError):
+        title, explanation = FORM_EXPIRED
+    else:
+        title, explanation = TEXTS.get(code, (error.name, error.description or ""))
+    page = render_template("error.html", code=code, title=title, explanation=explanation)
+    headers = [header for header in error.get_headers() if header[0] != "Content-Type"]
+    return page, code, headers
+
+
+def show_database_error(error: SQLAlchemyError) -> ResponseReturnValue:
+    """Answer 503 when the database is away; anything else is a fault of the program.
+
+    Parameters
+    ----------
+    error : sqlalchemy.exc.SQLAlchemyError
+        What the database layer raised.
+
+    Returns
+    -------
+    flask.typing.ResponseReturnValue
+        The page.
+    """
+    if outage(error) is None:
+        raise error
+    title, explanation = TEXTS[503]
+    page = render_template("error.html", code=503, title=title, explanation=explanation)
+    return page, 503, {"Retry-After": str(RETRY_AFTER_SECONDS)}

@@ -1,0 +1,84 @@
+"""The application factory."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from my_flask_webpage import access_log, assets, content, errors, health, messages, pages, security
+from my_flask_webpage.config import load_config
+from my_flask_webpage.extensions import csrf, db
+
+
+def create_app(config: Mapping[str, Any] | None = None) -> Flask:
+    """Build an application.
+
+    Neither the disk nor the database is touched: the server forks its workers after this, and
+    a connection opened here would be shared by all of them.
+
+    Parameters
+    ----------
+    config : Mapping[str, Any], optional
+        Keys that override those read from the environment; tests use it.
+
+    Returns
+    -------
+    flask.Flask
+        The application.
+
+    Raises
+    ------
+    my_flask_webpage.config.ConfigError
+        If a setting is missing or unsafe.
+    """
+    app = Flask("my_flask_webpage", instance_path=instance_path())
+    app.config.from_mapping(load_config())
+    app.config.from_mapping(config or {})
+
+    trust_proxies(app, app.config["TRUSTED_PROXY_HOPS"])
+    access_log.init_app(app)
+    security.init_app(app)
+    assets.init_app(app)
+    content.init_app(app)
+    errors.init_app(app)
+    db.init_app(app)
+    csrf.init_app(app)
+
+    for feature in (health, pages, messages):
+        app.register_blueprint(feature.blueprint)
+    return app
+
+
+def instance_path() -> str | None:
+    """Choose the folder for the SQLite file.
+
+    Returns
+    -------
+    str or None
+        ``INSTANCE_PATH`` if it is set; ``instance/`` beside ``pyproject.toml`` when the package
+        runs from its source folder; otherwise None, for Flask's own choice under ``sys.prefix``.
+    """
+    if configured := os.environ.get("INSTANCE_PATH"):
+        return str(Path(configured).resolve())
+    project = Path(__file__).resolve().parents[2]
+    return str(project / "instance") if (project / "pyproject.toml").is_file() else None
+
+
+def trust_proxies(app: Flask, hops: int) -> None:
+    """Believe the ``X-Forwarded-*`` headers of a known number of proxies.
+
+    Parameters
+    ----------
+    app : flask.Flask
+        The application to wrap.
+    hops : int
+        Proxies in front that set these headers. With 0 nothing is believed, for anyone can send
+        them.
+    """
+    if hops:
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
+            app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops
+        )

@@ -1,0 +1,1 @@
+"""What is run once before the site is served."""

@@ -1,0 +1,159 @@
+#!/usr/bin/python
+"""Ansible module: pack an app's source, without what git ignores, into a reproducible archive."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+try:
+    from pathspec import GitIgnoreSpec
+except ImportError:
+    GitIgnoreSpec = None
+
+DOCUMENTATION = r"""
+module: source_archive
+short_description: Pack an app's source into a reproducible archive
+description:
+  - Packs a folder of the controller into a gzipped tar file. What .gitignore files name stays out, and so do
+    .git, virtual environments, bytecode and .env files.
+  - The same content gives the same archive, whenever and wherever it is packed.
+options:
+  path: {description: The folder to pack., type: path, required: true}
+  dest: {description: The archive to write; without it only the digest is computed., type: path}
+author: flask-vps maintainers
+"""
+
+EXAMPLES = r"""
+- name: Pack the app
+  source_archive: {path: ./app, dest: /tmp/app.tar.gz}
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+digest: {description: First 12 digits of the SHA-256 of names and contents., type: str, returned: always}
+files: {description: How many files are inside., type: int, returned: always}
+"""
+
+# Never wanted in an image, whatever .gitignore says.
+ALWAYS_IGNORED = (".git", ".venv", "venv", "__pycache__", "*.pyc", ".env", ".env.*", "node_modules")
+
+
+def source_files(root: Path) -> Iterator[Path]:
+    """
+    Walk a folder as git would.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The folder to walk.
+
+    Yields
+    ------
+    pathlib.Path
+        Files and symbolic links below `root` that are not ignored, in a stable order.
+    """
+    specs = [(root, GitIgnoreSpec.from_lines(ALWAYS_IGNORED))]
+    yield from _walk(root, specs)
+
+
+def _walk(folder: Path, specs: list[tuple[Path, GitIgnoreSpec]]) -> Iterator[Path]:
+    ignore_file = folder / ".gitignore"
+    if ignore_file.is_file():
+        lines = ignore_file.read_text(encoding="utf-8", errors="replace").splitlines()
+        specs = [*specs, (folder, GitIgnoreSpec.from_lines(lines))]
+    for entry in sorted(folder.iterdir()):
+        is_folder = entry.is_dir() and not entry.is_symlink()
+        # The pattern "build/" names folders only, which the library tells by a trailing slash.
+        if _ignored(entry, specs, is_folder):
+            continue
+        if is_folder:
+            yield from _walk(entry, specs)
+        elif entry.is_file() or entry.is_symlink():
+            yield entry
+
+
+def _ignored(entry: Path, specs: list[tuple[Path, GitIgnoreSpec]], is_folder: bool) -> bool:
+    verdict = False
+    for base, spec in specs:
+        name = entry.relative_to(base).as_posix() + ("/" if is_folder else "")
+        # The last file with an opinion wins, as in git: None means that no pattern matched.
+        include = spec.check_file(name).include
+        verdict = verdict if include is None else include
+    return verdict
+
+
+def pack(root: Path) -> tuple[bytes, str, int]:
+    """
+    Pack a folder.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The folder to pack.
+
+    Returns
+    -------
+    archive : bytes
+        A gzipped tar file; owners and times are zeroed, modes reduced to 644 and 755.
+    digest : str
+        First 12 hexadecimal digits of the SHA-256 of the tar file.
+    count : int
+        Number of files inside.
+    """
+    buffer = io.BytesIO()
+    count = 0
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for file in source_files(root):
+            info = tar.gettarinfo(file, arcname=file.relative_to(root).as_posix())
+            info.uid = info.gid = info.mtime = 0
+            info.uname = info.gname = ""
+            info.mode = 0o755 if info.mode & 0o100 else 0o644
+            if info.isreg():
+                with file.open("rb") as content:
+                    tar.addfile(info, content)
+            else:
+                tar.addfile(info)
+            count += 1
+    plain = buffer.getvalue()
+    return gzip.compress(plain, mtime=0), hashlib.sha256(plain).hexdigest()[:12], count
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "dest": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    if GitIgnoreSpec is None:
+        module.fail_json(msg=missing_required_lib("pathspec"))
+    root = Path(module.params["path"])
+    if not root.is_dir():
+        module.fail_json(msg=f"The source {root} is not a folder on the controller.")
+
+    archive, digest, count = pack(root)
+    if not count:
+        module.fail_json(msg=f"The source {root} holds no file that git would not ignore.")
+    changed = False
+    if module.params["dest"]:
+        dest = Path(module.params["dest"])
+        changed = not dest.exists() or dest.read_bytes() != archive
+        if changed and not module.check_mode:
+            # Readable by its maker alone: the source may be private.
+            with os.fdopen(os.open(dest, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as f:
+                f.write(archive)
+    module.exit_json(changed=changed, digest=digest, files=count)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""Debian's acme.sh, and what its output means.
+
+Options: https://github.com/acmesh-official/acme.sh/wiki/Options-and-Params
+"""
+
+import logging
+import os
+import re
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from .wanted import Wanted
+
+WEBROOT = Path("/usr/share/nginx/html")
+TIMEOUT_SECONDS = 300
+DIRECTORY_TIMEOUT_SECONDS = 10
+log = logging.getLogger("acme-companion")
+
+_TIMESTAMP = re.compile(r"^\[[^\]]*\] ?|\x1b\[[0-9;]*m")
+_NOISE = re.compile(r"^$|please (add|check|refer)|^see:|sleeping|retry|^pending|^\d+$", re.I)
+_CONNECTION = re.compile(
+    r"cannot init api|libcurl-errors|could ?n.t connect|could not (resolve|connect)|timed out", re.I
+)
+_UNKNOWN_ACCOUNT = re.compile(r"accountDoesNotExist|unable to find (registration|account)", re.I)
+
+
+class CaUnreachableError(Exception):
+    """The CA cannot be reached. No attempt counts against a limit."""
+
+
+class OrderError(Exception):
+    """The CA refused, or could not validate."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run of acme.sh."""
+
+    ok: bool
+    output: str
+
+
+def cause(output: str) -> str:
+    """Return the last useful lines of acme.sh's output as one line.
+
+    Parameters
+    ----------
+    output : str
+        Its standard output and error.
+
+    Returns
+    -------
+    str
+        At most three lines and 600 characters.
+    """
+    lines = [_TIMESTAMP.sub("", line).strip() for line in output.splitlines()]
+    useful = [line for line in lines if not _NOISE.search(line)]
+    return " | ".join(useful[-3:])[-600:] or "acme.sh said nothing"
+
+
+def raise_failure(result: Result) -> None:
+    """Raise what a run's failure means.
+
+    Raises
+    ------
+    CaUnreachableError, OrderError
+        Unless the run was good.
+    """
+    if result.ok:
+        return
+    if _CONNECTION.search(result.output):
+        raise CaUnreachableError(cause(result.output))
+    raise OrderError(cause(result.output))
+
+
+class AcmeSh:
+    """Runs acme.sh for one certificate.
+
+    Parameters
+    ----------
+    state : Path
+        ``/etc/acme.sh``.
+    ca_bundle : str
+        Path of the CA's own root certificate, or empty for Debian's list.
+    """
+
+    def __init__(self, state: Path, ca_bundle: str) -> None:
+        self._state = state
+        self._ca_bundle = ca_bundle
+
+    def check_directory(self, uri: str) -> None:
+        """See whether the CA answers, since acme.sh would take minutes to find out.
+
+        curl, since acme.sh uses it: the same proxies, the same idea of a valid certificate.
+
+        Raises
+        ------
+        CaUnreachableError
+            With the reason.
+        """
+        command = ["curl", "-fsS", "--max-time", str(DIRECTORY_TIMEOUT_SECONDS), "-o", "/dev/null"]
+        if self._ca_bundle:
+            command += ["--cacert", self._ca_bundle]
+        done = subprocess.run([*command, uri], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise CaUnreachableError(f"{uri}: {done.stderr.strip()}")
+
+    def _run(self, wanted: Wanted, action: str, *arguments: str) -> Result:
+        home = self._state / wanted.home
+        home.mkdir(mode=0o700, exist_ok=True)
+        command = ["acme.sh", action, "--home", "/usr/share/acme.sh", "--config-home", str(home)]
+        command += ["--server", wanted.ca_uri, "--log", "/dev/null", "--auto-upgrade", "0"]
+        if self._ca_bundle:
+            command += ["--ca-bundle", self._ca_bundle]
+        # Nothing of ours: acme.sh keeps some variables it finds in its files.
+        passed = ("PATH", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "https_proxy", "no_proxy")
+        environment = {name: os.environ[name] for name in passed if name in os.environ}
+        with subprocess.Popen(
+            [*command, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment | {"HOME": "/tmp"},  # noqa: S108 # a tmpfs of ours alone
+            start_new_session=True,
+            umask=0o077,  # keys; acme.sh opens the challenge's files itself
+        ) as process:
+            try:
+                output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                output = f"{process.communicate()[0]}\nacme.sh timed out"
+        return Result(process.returncode == 0, output)
+
+    def _register(self, wanted: Wanted) -> None:
+        folder = self._state / wanted.home / wanted.account_folder
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if wanted.eab:
+            # acme.sh reads them from here too; on its command line anybody could.
+            path = folder / "ca.conf"
+            path.touch(mode=0o600)
+            kept = [line for line in path.read_text().splitlines() if "CA_EAB_" not in line]
+            names = ("CA_EAB_KEY_ID", "CA_EAB_HMAC_KEY")
+            kept += [f"{n}='{v}'" for n, v in zip(names, wanted.eab, strict=True)]
+            path.write_text("\n".join(kept) + "\n")
+        email = ("--accountemail", wanted.email) if wanted.email else ()
+        raise_failure(self._run(wanted, "--register-account", *email))
+        # A CA that knows the key already sends no account to keep, and acme.sh keeps none.
+        (folder / "account.json").touch(mode=0o600)
+        log.info("%s: account registered at %s", wanted.email or "no e-mail", wanted.ca_uri)
+
+    def issue(self, wanted: Wanted) -> None:
+        """Get a certificate into acme.sh's own folders.
+
+        Raises
+        ------
+        CaUnreachableError, OrderError
+            With the cause.
+        """
+        if not (self._state / wanted.home / wanted.account_folder / "account.json").exists():
+            self._register(wanted)
+        # World readable for nginx's workers; acme.sh keeps folders it finds.
+        challenge = WEBROOT / ".well-known/acme-challenge"
+        challenge.mkdir(parents=True, exist_ok=True)
+        arguments = ["--webroot", str(WEBROOT), "--keylength", wanted.key_size, "--force"]
+        arguments += ["--days", str(wanted.renew_after_days)]
+        for name in wanted.names:
+            arguments += ["--domain", name]
+        if wanted.renew_key:
+            arguments.append("--always-force-new-domain-key")
+        result = self._run(wanted, "--issue", *arguments)
+        if not result.ok and _UNKNOWN_ACCOUNT.search(result.output):
+            log.warning("%s does not know our account any more", wanted.ca_uri)
+            self._register(wanted)
+            result = self._run(wanted, "--issue", *arguments)
+        raise_failure(result)

@@ -1,0 +1,30 @@
+"""Fixtures for contract tests. They need an engine and the images named in lab.py."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from lab import Lab
+
+
+@pytest.fixture(scope="module")
+def lab():
+    """Everything one module makes; removed at its end."""
+    laboratory = Lab()
+    try:
+        yield laboratory
+    finally:
+        laboratory.close()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Show what the containers said when a test fails."""
+    report = (yield).get_result()
+    laboratory = getattr(item, "funcargs", {}).get("lab")
+    if report.failed and laboratory:
+        for name, text in laboratory.logs():
+            report.sections.append((f"container {name}", text))
