@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-# The suites of a release that hold packages for everybody: a base image needs no backports and no proposed updates.
+# A base image needs a release and its updates, no backports and no proposed updates.
 SUITE_SUFFIXES = ("", "-updates", "-security")
 
 
@@ -11,8 +11,8 @@ def apt_sources_for(text: str, release: str, wanted: str) -> str:
     """
     Pick the Debian archives out of apt sources and point them at another release.
 
-    Third-party archives drop out: their suites are not named for the release, or they are signed with
-    a key of their own, which another release would not trust.
+    Third-party archives drop out: their suites are not named for the release, or they are signed
+    with a key of their own.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Filters that derive a short digest from content, for tags and names that change when the content does."""
+"""Filters that derive a short digest from content, for names that change with it."""
 
 import hashlib
 from pathlib import Path
@@ -14,8 +14,8 @@ def content_digest(parts: list[str], length: int = 12) -> str:
     Parameters
     ----------
     parts : list of str
-        Each part is the absolute path of a file or folder, whose names, contents and executable bits count,
-        or any other text, which counts as it is.
+        Each part is the absolute path of a file or folder, whose names, contents and executable
+        bits count, or any other text, which counts as it is.
     length : int, optional
         Hexadecimal digits to return.
 

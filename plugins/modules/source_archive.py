@@ -22,8 +22,8 @@ DOCUMENTATION = r"""
 module: source_archive
 short_description: Pack an app's source into a reproducible archive
 description:
-  - Packs a folder of the controller into a gzipped tar file. What .gitignore files name stays out, and so do
-    .git, virtual environments, bytecode and .env files.
+  - Packs a folder of the controller into a gzipped tar file. What .gitignore files name stays
+    out, and so do .git, virtual environments, bytecode and .env files.
   - The same content gives the same archive, whenever and wherever it is packed.
 options:
   path: {description: The folder to pack., type: path, required: true}
@@ -38,7 +38,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-digest: {description: First 12 digits of the SHA-256 of names and contents., type: str, returned: always}
+digest:
+  description: First 12 digits of the SHA-256 of names and contents.
+  type: str
+  returned: always
 files: {description: How many files are inside., type: int, returned: always}
 """
 

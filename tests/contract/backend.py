@@ -29,7 +29,7 @@ class HttpEcho(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    do_POST = do_GET
+    do_POST = do_GET  # noqa: N815 # the name is http.server's
 
 
 class UwsgiEcho(socketserver.StreamRequestHandler):

@@ -16,6 +16,7 @@ import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import docker
 
@@ -29,6 +30,8 @@ IMAGES = {
 }
 BACKEND = (Path(__file__).parent / "backend.py").read_text()
 SOCKET = "/var/run/docker.sock"
+# Inside the containers, where it is a tmpfs.
+TMP = "/tmp"  # noqa: S108
 SANDBOX = {"read_only": True, "cap_drop": ["ALL"], "security_opt": ["no-new-privileges"]}
 
 
@@ -120,7 +123,9 @@ class Lab:
     def run(self, image, purpose, *, network=None, aliases=(), expose=(), labels=None, **options):
         """Start a container; options are docker-py's of create_host_config and create_container."""
         api = self.client.api
-        create = {k: options.pop(k) for k in ("command", "entrypoint", "environment") if k in options}
+        create = {
+            k: options.pop(k) for k in ("command", "entrypoint", "environment") if k in options
+        }
         if network in (None, "none"):
             options["network_mode"] = "none"
             networking = None
@@ -176,7 +181,7 @@ class Lab:
 class Edge:
     """nginx, docker-gen and the folders they share, as the project runs them."""
 
-    FOLDERS = {
+    FOLDERS: ClassVar = {
         "conf.d": "/etc/nginx/conf.d",
         "vhost.d": "/etc/nginx/vhost.d",
         "certs": "/etc/nginx/certs",
@@ -214,7 +219,7 @@ class Edge:
             },
             labels={"com.github.nginx-proxy.docker-gen": "", self.tag: ""},
             binds=[*self.binds("ro", "conf.d"), f"{SOCKET}:/tmp/docker.sock:ro"],
-            tmpfs={"/tmp": ""},
+            tmpfs={TMP: ""},
             **SANDBOX,
         )
         self.nginx = lab.run(
@@ -224,12 +229,14 @@ class Edge:
             aliases=aliases,
             labels={f"{self.tag}.nginx": "", "com.github.nginx-proxy.nginx": "", self.tag: ""},
             binds=self.binds("ro"),
-            tmpfs={"/tmp": "", "/run": "", "/var/cache/nginx": ""},
+            tmpfs={TMP: "", "/run": "", "/var/cache/nginx": ""},
             cap_add=["CHOWN", "NET_BIND_SERVICE", "SETGID", "SETUID"],
             **SANDBOX,
         )
         self.nginx.reload()
-        self.address = self.nginx.attrs["NetworkSettings"]["Networks"][self.network.name]["IPAddress"]
+        self.address = self.nginx.attrs["NetworkSettings"]["Networks"][self.network.name][
+            "IPAddress"
+        ]
         self._roots = {}
 
     def binds(self, mode, writable=""):

@@ -9,11 +9,9 @@ import ssl
 from contextlib import contextmanager
 
 import pytest
-from lab import SANDBOX, SOCKET, Edge, eventually, trust
+from lab import SANDBOX, SOCKET, TMP, Edge, eventually, trust
 
-HOSTS = [f"{name}.test" for name in (
-    "first second-a second-b short link good"
-).split()]  # fmt: skip
+HOSTS = ["first.test", "second-a.test", "second-b.test", "short.test", "link.test", "good.test"]
 SHORT_CA = "https://short:14000/dir"
 
 
@@ -40,7 +38,7 @@ class Site:
             aliases=[name],
             environment={"PEBBLE_HOSTNAMES": "pebble,short", **environment},
             binds=[f"{self.api.name}:/var/lib/pebble"],
-            tmpfs={"/tmp": ""},
+            tmpfs={TMP: ""},
             **SANDBOX,
         )
 
@@ -69,7 +67,7 @@ class Site:
                 f"{self.api.name}:/pebble:ro",
                 f"{SOCKET}:{SOCKET}:ro",
             ],
-            tmpfs={"/tmp": ""},
+            tmpfs={TMP: ""},
             **SANDBOX,
         )
 
@@ -90,7 +88,7 @@ class Site:
         """Ask a CA for its root certificate; it makes a new one each time it starts."""
         ca.reload()
         address = ca.attrs["NetworkSettings"]["Networks"][self.network.name]["IPAddress"]
-        context = ssl._create_unverified_context()
+        context = ssl._create_unverified_context()  # noqa: S323 # its root is what we ask for
         connection = http.client.HTTPSConnection(address, 15000, context=context, timeout=5)
         connection.request("GET", "/roots/0")
         return connection.getresponse().read().decode()

@@ -18,7 +18,9 @@ from companion.certificate import Certificate, due, install, last_ca, link, pars
 from companion.wanted import Wanted, read_wanted, split_names  # noqa: E402
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
-WANTED = Wanted(("a.test", "b.test"), "me@example.org", "https://ca.test:14000/dir", "ec-256", 60, True)
+WANTED = Wanted(
+    ("a.test", "b.test"), "me@example.org", "https://ca.test:14000/dir", "ec-256", 60, True
+)
 
 
 def container(name, **environment):
@@ -34,9 +36,11 @@ def test_names_may_have_spaces_and_empty_items():
     assert split_names(" A.test , b.test.,, a.test") == ("a.test", "b.test")
 
 
-@pytest.mark.parametrize("name", ["*.a.test", "../a", "a b", "-", "a/b", "ä.test", "$(id)", "a_.test;"])
+@pytest.mark.parametrize(
+    "name", ["*.a.test", "../a", "a b", "-", "a/b", "ä.test", "$(id)", "a_.test;"]
+)
 def test_name_that_is_none_is_refused(name):
-    with pytest.raises(ValueError, match="name|wildcard"):
+    with pytest.raises(ValueError, match=r"name|wildcard"):
         split_names(name)
 
 
@@ -53,9 +57,15 @@ def test_containers_own_settings_win():
         ACME_CA_URI="https://own.test/dir",
         ACME_RENEW_AFTER="30",
     )
-    default = {"DEFAULT_EMAIL": "d@example.org", "DEFAULT_KEY_SIZE": "2048", "ACME_CA_URI": "https://d.test/"}
+    default = {
+        "DEFAULT_EMAIL": "d@example.org",
+        "DEFAULT_KEY_SIZE": "2048",
+        "ACME_CA_URI": "https://d.test/",
+    }
     [wanted], _ = read_wanted([own], default)
-    assert wanted == Wanted(("a.test",), "own@example.org", "https://own.test/dir", "ec-384", 30, True)
+    assert wanted == Wanted(
+        ("a.test",), "own@example.org", "https://own.test/dir", "ec-384", 30, True
+    )
 
 
 def test_containers_of_one_base_share_a_certificate_with_all_names():
@@ -80,7 +90,9 @@ def test_secret_of_eab_is_not_in_a_message():
 
 @pytest.mark.parametrize("days", ["0", "-1", "soon"])
 def test_renewal_without_pause_is_refused(days):
-    _, problems = read_wanted([container("a", LETSENCRYPT_HOST="a.test", ACME_RENEW_AFTER=days)], {})
+    _, problems = read_wanted(
+        [container("a", LETSENCRYPT_HOST="a.test", ACME_RENEW_AFTER=days)], {}
+    )
     assert "ACME_RENEW_AFTER" in problems[0]
 
 
@@ -154,7 +166,8 @@ def test_installed_files_and_links_are_upstreams(acme_home, tmp_path):
     assert set(modes.values()) == {"644"}
     assert link(WANTED, certs) == (True, [])
     assert link(WANTED, certs) == (False, [])
-    assert os.readlink(certs / "b.test.crt") == "./a.test/fullchain.pem"
+    target = os.readlink(certs / "b.test.crt")  # noqa: PTH115 # Path drops ./
+    assert target == "./a.test/fullchain.pem"
     assert "used by: a.test b.test" in status(certs)
 
 
@@ -164,7 +177,8 @@ def test_mismatched_key_is_not_installed(acme_home, tmp_path):
     (certs / "a.test" / "key.pem").write_text("old")
     key = acme_home / WANTED.domain_folder / "a.test.key"
     subprocess.run(
-        ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", key],
+        ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256",
+         "-out", key],
         check=True, capture_output=True,
     )  # fmt: skip
     with pytest.raises(ValueError, match="does not belong"):
@@ -244,7 +258,9 @@ class FakeDocker:
 
     def containers(self, filters):
         label = filters.get("label", [""])[0]
-        return ([{"Id": self.labels[label]}] if label in self.labels else []) if label else self.listed
+        return (
+            ([{"Id": self.labels[label]}] if label in self.labels else []) if label else self.listed
+        )
 
     def kill(self, name, sig):
         self.told.append((sig, name))
@@ -261,7 +277,8 @@ class FakeDocker:
          [("SIGHUP", "d"), ("SIGHUP", "n")]),
         ({}, {"NGINX_PROXY_CONTAINER": "n", "NGINX_DOCKER_GEN_CONTAINER": "d"},
          [("SIGHUP", "d"), ("SIGHUP", "n")]),
-        ({"com.github.jrcs.letsencrypt_nginx_proxy_companion.nginx_proxy": "n"}, {}, [("exec", "n")]),
+        ({"com.github.jrcs.letsencrypt_nginx_proxy_companion.nginx_proxy": "n"}, {},
+         [("exec", "n")]),
     ],
 )  # fmt: skip
 def test_docker_gen_is_told_before_nginx(labels, environment, told):

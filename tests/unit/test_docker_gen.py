@@ -82,7 +82,9 @@ def test_http_without_certificate_is_only_served_where_allowed(method, missing_o
         ENABLE_HTTP_ON_MISSING_CERT=missing_ok,
     )
     pages = server(text, "a.test", 1 if (method, missing_ok) == ("redirect", "false") else 0)
-    assert [line.split("listen ")[1].rstrip(";") for line in pages.splitlines() if "listen" in line] == listens
+    assert [
+        line.split("listen ")[1].rstrip(";") for line in pages.splitlines() if "listen" in line
+    ] == listens
     assert ("ssl_reject_handshake on;" in pages) == ("443 ssl" in listens)
 
 
@@ -133,8 +135,14 @@ def test_container_on_another_network_is_down():
 
 
 def test_container_on_the_hosts_network_is_reached_through_a_gateway():
-    nginx = {"NetworkSettings": {"Networks": {"a": {"Gateway": "10.1.0.1"}, "b": {"Gateway": "10.2.0.1"}}}}
-    text, _ = generate(container("app", network="host", VIRTUAL_HOST="a.test"), nginx=nginx, internal=["a"])
+    nginx = {
+        "NetworkSettings": {
+            "Networks": {"a": {"Gateway": "10.1.0.1"}, "b": {"Gateway": "10.2.0.1"}}
+        }
+    }
+    text, _ = generate(
+        container("app", network="host", VIRTUAL_HOST="a.test"), nginx=nginx, internal=["a"]
+    )
     assert "server 10.2.0.1:80;" in text
 
 
@@ -145,8 +153,9 @@ def test_nginx_that_is_not_there_yet_makes_no_error():
 
 @pytest.mark.parametrize(
     "host",
-    ["a.test;", "a test", "a{b", "a\nb", "*a.test", "a.*.test", "*", "a/../b", '"a"', "$host", "x" * 64,
-     "~a;", "~a{2}", "~(", "~a\\", "~(?<host>.*)", "~(?P<x>.)", "~a b", "~'a'", "~#a", "a..b"],
+    ["a.test;", "a test", "a{b", "a\nb", "*a.test", "a.*.test", "*", "a/../b", '"a"', "$host",
+     "x" * 64, "~a;", "~a{2}", "~(", "~a\\", "~(?<host>.*)", "~(?P<x>.)", "~a b",
+     "~'a'", "~#a", "a..b"],
 )  # fmt: skip
 def test_host_that_nginx_would_misread_is_refused(host):
     with pytest.raises(SettingError, match="VIRTUAL_HOST"):
@@ -229,7 +238,9 @@ def test_unknown_policy_names_the_supported_ones():
         Config.read({"SSL_POLICY": "Mozilla-Old"})
 
 
-@pytest.mark.parametrize("name", ["HTTPS_METHOD", "HTTP_PORT", "ENABLE_IPV6", "LOG_FORMAT", "RESOLVERS"])
+@pytest.mark.parametrize(
+    "name", ["HTTPS_METHOD", "HTTP_PORT", "ENABLE_IPV6", "LOG_FORMAT", "RESOLVERS"]
+)
 def test_operators_mistake_is_named(name):
     with pytest.raises(SettingError, match=name):
         Config.read({name: "what'; }"})

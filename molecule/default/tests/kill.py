@@ -1,4 +1,4 @@
-"""Kill the main process of each container; the site must come back by itself. Run by name, after verify."""
+"""Kill the main process of each container; the site must come back. Run by name."""
 
 import pytest
 from conftest import Site, eventually
@@ -10,7 +10,7 @@ PARTS = ["edge-nginx", "edge-docker-gen", "edge-acme-companion", "-db-db-", "-we
 def test_killed_container_comes_back(site: Site, part: str) -> None:
     name = site.container(part)
     before = site.containers()[name]
-    # As a crash does it, from outside the container. `docker kill` would count as the operator's own stop.
+    # As a crash does it, from outside; `docker kill` counts as the operator's own stop.
     site.on_server("kill", "-9", str(before["State"]["Pid"]))
 
     def served_again() -> None:

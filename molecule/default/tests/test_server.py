@@ -7,7 +7,7 @@ from pathlib import Path
 
 from conftest import Site
 
-# What each container may do beyond nothing, and why: nginx prepares its cache and hands its workers another user.
+# Beyond nothing: nginx prepares its cache folders and gives its workers another user.
 CAPABILITIES = {"edge-nginx-1": {"CHOWN", "NET_BIND_SERVICE", "SETGID", "SETUID"}}
 
 
@@ -41,7 +41,9 @@ def test_only_those_that_need_it_have_the_docker_socket(site: Site) -> None:
 def test_apps_do_not_run_as_root(site: Site) -> None:
     for part in ("-web-", "-db-db-", "-vhost-"):
         status = site.on_server(
-            "sh", "-c", f"cat /proc/$(docker inspect -f {{{{.State.Pid}}}} {site.container(part)})/status"
+            "sh",
+            "-c",
+            f"cat /proc/$(docker inspect -f {{{{.State.Pid}}}} {site.container(part)})/status",
         )
         assert re.search(r"^Uid:\s+(\d+)", status, re.MULTILINE)[1] != "0", part
 
@@ -87,7 +89,8 @@ def test_database_has_no_way_out_and_checks_its_pages(site: Site) -> None:
     network = json.loads(site.on_server("docker", "network", "inspect", "my_flask_webpage-backend"))
     assert network[0]["Internal"] is True
     checksums = site.on_server(
-        "docker", "exec", "my_flask_webpage-db-db-1", "psql", "-U", "postgres", "-Atc", "SHOW data_checksums"
+        "docker", "exec", "my_flask_webpage-db-db-1",
+        "psql", "-U", "postgres", "-Atc", "SHOW data_checksums",
     )  # fmt: skip
     assert checksums.strip() == "on"
 
@@ -102,5 +105,7 @@ def test_app_is_not_the_databases_superuser(site: Site) -> None:
 
 def test_image_has_no_compiler(site: Site) -> None:
     web = site.container("-web-")
-    found = site.on_server("docker", "exec", web, "sh", "-c", "command -v gcc cc make apt-key pdm || true")
+    found = site.on_server(
+        "docker", "exec", web, "sh", "-c", "command -v gcc cc make apt-key pdm || true"
+    )
     assert found.strip() == ""

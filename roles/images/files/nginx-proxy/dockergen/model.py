@@ -35,6 +35,7 @@ class Location:
     override: str | None  # file that replaces the location
     include: str | None
     htpasswd: str | None
+    realm: str
 
 
 @dataclass(frozen=True)
@@ -301,7 +302,7 @@ def _locations(
             )
     short = sha1(name) if name.startswith("~") or config.sha1_upstream_name else name
     return tuple(
-        _location(path, group, file_name, short, address, exists)
+        _location(path, group, file_name, short, name, address, exists)
         for path, group in sorted(by_path.items())
     )
 
@@ -311,6 +312,7 @@ def _location(
     backends: list[Backend],
     file_name: str,
     upstream: str,
+    name: str,
     address: Callable[[Backend], str | None],
     exists: Exists,
 ) -> Location:
@@ -329,6 +331,9 @@ def _location(
     else:
         idle = 2 * len(servers) if keepalive == "auto" else int(keepalive)
     modifier, plain = backends[0].location
+    own_htpasswd = f"{HTPASSWD}/{file_name}_{sha1(path)}"
+    # A "$" in a regular expression would be a variable there.
+    realm = name + (path if exists(own_htpasswd) else "")
     return Location(
         path=f"{modifier} {plain}".strip(),
         proto=proto,
@@ -346,7 +351,6 @@ def _location(
             f"{VHOSTS}/{file_name}_location",
             f"{VHOSTS}/default_location",
         ),
-        htpasswd=_existing(
-            exists, f"{HTPASSWD}/{file_name}_{sha1(path)}", f"{HTPASSWD}/{file_name}"
-        ),
+        htpasswd=_existing(exists, own_htpasswd, f"{HTPASSWD}/{file_name}"),
+        realm="access" if "~" in realm else realm,
     )

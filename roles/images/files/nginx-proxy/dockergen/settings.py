@@ -195,7 +195,11 @@ def read_backend(container: Mapping[str, Any], problems: list[str]) -> Backend |
             problems.append(f"{container['Name']}: VIRTUAL_HOST_MULTIPORTS is not supported")
         return None
     name = container["Name"].lstrip("/")
-    problems += [f"{name}: {key} is not supported on a container" for key in UNSUPPORTED if key in environment]
+    problems += [
+        f"{name}: {key} is not supported on a container"
+        for key in UNSUPPORTED
+        if key in environment
+    ]
     given = environment | (container["Config"].get("Labels") or {})
     hosts = []
     for host in filter(None, map(str.strip, environment["VIRTUAL_HOST"].split(","))):

@@ -1,0 +1,94 @@
+"""Write each role's README from its argument specs; ``--check`` only says which ones are stale."""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROLES = Path(__file__).parent.parent / "roles"
+
+
+def render(role: Path) -> str:
+    """
+    Render a role's README.
+
+    Parameters
+    ----------
+    role : pathlib.Path
+        The role's folder.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    specs = yaml.safe_load((role / "meta/argument_specs.yml").read_text())["argument_specs"]
+    defaults_file = role / "defaults/main.yml"
+    defaults = yaml.safe_load(defaults_file.read_text()) if defaults_file.exists() else {}
+    lines = [
+        f"# {role.name}",
+        "",
+        "<!-- Written by `make docs` from meta/argument_specs.yml and defaults/main.yml. -->",
+    ]
+    for entry, spec in specs.items():
+        if entry != "main":
+            lines += ["", f"## Entry point `{entry}`"]
+        lines += ["", _markup(spec["short_description"]) + "."]
+        lines += ["", *(f"- {_markup(line)}" for line in _list(spec.get("description")))]
+        if spec.get("options"):
+            lines += ["", "| variable | type | default | |", "| --- | --- | --- | --- |"]
+            lines += _rows(spec["options"], defaults or {})
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
+
+
+def _rows(options: dict[str, Any], defaults: dict[str, Any], prefix: str = "") -> list[str]:
+    rows = []
+    for name, option in options.items():
+        default = "**required**" if option.get("required") else _default(name, defaults, prefix)
+        kind = option["type"] + (f" of {option['elements']}" if "elements" in option else "")
+        text = " ".join(_markup(line) for line in _list(option["description"]))
+        rows.append(f"| `{prefix}{name}` | {kind} | {default} | {text} |")
+        rows += _rows(option.get("options", {}), {}, prefix=f"{prefix}{name}.")
+    return rows
+
+
+def _default(name: str, defaults: dict[str, Any], prefix: str) -> str:
+    if prefix or name not in defaults:
+        return ""
+    value = defaults[name]
+    if isinstance(value, dict | list) and len(str(value)) > 60:
+        return "see defaults"
+    return f"`{value}`" if value != "" else "empty"
+
+
+def _list(text: str | list[str] | None) -> list[str]:
+    return [text] if isinstance(text, str) else list(text or [])
+
+
+def _markup(text: str) -> str:
+    """Turn Ansible's C(code) into Markdown's."""
+    return re.sub(r"\bC\(([^)]*)\)", r"`\1`", text).replace("|", "\\|")
+
+
+def main() -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    stale = []
+    for role in sorted(ROLES.iterdir()):
+        readme, wanted = role / "README.md", render(role)
+        if not readme.exists() or readme.read_text() != wanted:
+            stale.append(str(readme.relative_to(ROLES.parent)))
+            if not check:
+                readme.write_text(wanted)
+    if stale:
+        print(("Stale, run `make docs`: " if check else "Written: ") + ", ".join(stale))
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""What holds for every role: specs, defaults, READMEs and size agree with each other."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+ROLES = sorted((ROOT / "roles").iterdir())
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_every_variable_is_documented_and_has_a_default_or_is_required(role: Path) -> None:
+    specs = yaml.safe_load((role / "meta/argument_specs.yml").read_text())["argument_specs"]
+    options = {n: o for spec in specs.values() for n, o in spec.get("options", {}).items()}
+    file = role / "defaults/main.yml"
+    defaults = set(yaml.safe_load(file.read_text())) if file.exists() else set()
+    required = {name for name, option in options.items() if option.get("required")}
+    # An entry point of its own may take what the role's main computes.
+    computed = {"images_base_tag"}
+    assert defaults | required == set(options) - computed
+    assert not defaults & required
+    # Other roles' variables cannot be meant.
+    assert [name for name in options if not name.startswith(f"{role.name}_")] == []
+
+
+def test_readmes_are_fresh() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts/role_docs.py", "--check"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_task_files_fit_a_screen(role: Path) -> None:
+    for file in (role / "tasks").glob("*.yml"):
+        limit = 40 if file.name == "main.yml" else 110
+        assert len(file.read_text().splitlines()) <= limit, file
+
+
+def test_vault_files_are_encrypted() -> None:
+    vaults = [
+        file
+        for file in (ROOT / "inventory").rglob("vault*.yml")
+        if not file.read_text().startswith("$ANSIBLE_VAULT;")
+    ]
+    assert vaults == []
+
+
+def test_collections_are_those_of_the_locked_ansible() -> None:
+    wanted = yaml.safe_load((ROOT / "requirements.yml").read_text())["collections"]
+    site = next(
+        p for p in map(Path, sys.path) if (p / "ansible_collections/community/docker").is_dir()
+    )
+    for collection in wanted:
+        folder = collection["name"].replace(".", "/")
+        manifest = site / "ansible_collections" / folder / "MANIFEST.json"
+        version = yaml.safe_load(manifest.read_text())["collection_info"]["version"]
+        assert version == collection["version"], collection["name"]

@@ -1,0 +1,62 @@
+import io
+import os
+import subprocess
+import tarfile
+from pathlib import Path
+
+from source_archive import pack, source_files
+
+
+def write(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+
+
+def listed(root: Path) -> list[str]:
+    return [file.relative_to(root).as_posix() for file in source_files(root)]
+
+
+def test_ignored_files_stay_on_the_controller(tmp_path: Path) -> None:
+    write(tmp_path, "app.py", "pkg/a.py", "build/x", "a.log", "keep.log", "pkg/local/b")
+    write(tmp_path, "pkg/c.tmp", ".env", ".git/config", ".venv/bin/python", "pkg/__pycache__/a.pyc")
+    (tmp_path / ".gitignore").write_text("build/\n*.log\n!keep.log\n")
+    (tmp_path / "pkg/.gitignore").write_text("/local\n*.tmp\n")
+    assert listed(tmp_path) == [".gitignore", "app.py", "keep.log", "pkg/.gitignore", "pkg/a.py"]
+
+
+def test_the_choice_is_gits_own(tmp_path: Path) -> None:
+    write(tmp_path, "a.py", "docs/a.md", "docs/deep/b.md", "out/x", "x.bak")
+    write(tmp_path, "src/out/y", "src/keep/z")
+    (tmp_path / ".gitignore").write_text("/out/\n**/deep/\n*.bak\nsrc/*\n!src/keep/\n")
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    git = subprocess.run(
+        ["git", "-C", tmp_path, "ls-files", "-co", "--exclude-standard"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert sorted(listed(tmp_path)) == sorted(git.stdout.split())
+
+
+def test_archive_is_the_same_wherever_and_whenever_it_is_packed(tmp_path: Path) -> None:
+    for place in ("one", "two"):
+        write(tmp_path / place, "b.py", "a/x.py")
+    os.utime(tmp_path / "one/b.py", (1, 1))
+    (tmp_path / "one/b.py").chmod(0o600)
+    assert pack(tmp_path / "one") == pack(tmp_path / "two")
+    write(tmp_path / "two", "c.py")
+    assert pack(tmp_path / "one")[1] != pack(tmp_path / "two")[1]
+
+
+def test_archive_names_no_user_of_this_machine(tmp_path: Path) -> None:
+    write(tmp_path, "a.sh")
+    (tmp_path / "a.sh").chmod(0o700)
+    (tmp_path / "link").symlink_to("a.sh")
+    archive, _, count = pack(tmp_path)
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        members = {m.name: m for m in tar.getmembers()}
+    assert count == 2
+    assert {(m.uid, m.gid, m.uname, m.mtime) for m in members.values()} == {(0, 0, "", 0)}
+    assert members["a.sh"].mode == 0o755
+    assert members["link"].linkname == "a.sh"
