@@ -13,6 +13,7 @@ import ssl
 import tarfile
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,11 +172,14 @@ class Lab:
                 yield container.labels[self.label], text
 
     def close(self):
-        for things in (reversed(self._containers), self._networks, self._volumes):
-            for thing in things:
-                options = {} if thing in self._networks else {"force": True}
-                with suppress(docker.errors.APIError):
-                    thing.remove(**options)
+        def remove(thing):
+            options = {} if thing in self._networks else {"force": True}
+            with suppress(docker.errors.APIError):
+                thing.remove(**options)
+
+        with ThreadPoolExecutor(4) as pool:
+            for things in (self._containers, self._networks, self._volumes):
+                list(pool.map(remove, things))
 
 
 class Edge:

@@ -180,21 +180,17 @@ def test_renewal_can_be_forced(site):
     eventually(lambda: site.answer("first.test").serial != before, what="another serial")
 
 
-def test_certificate_is_renewed_before_it_expires_and_when_its_ca_is_back(site):
+def test_certificate_is_renewed_in_time_although_its_ca_was_down(site):
     with site.app("short", ACME_CA_URI=SHORT_CA):
-        before = site.served("short.test", site.short_ca).serial
-        renewed = eventually(
-            lambda: (new := site.answer("short.test", site.short_ca).serial) != before and new,
-            30,
-            "another serial",
-        )
+        site.served("short.test", site.short_ca)
         site.short_ca.stop(timeout=1)
-        file = site.serial("short.test")
+        before = site.serial("short.test")
+        # It is due after two thirds of its 24 seconds.
         eventually(lambda: "cannot be reached" in site.log(), 40, "a line with the cause")
-        assert site.serial("short.test") == file and renewed in file, "the old one stays"
+        assert site.serial("short.test") == before, "the old one stays"
         assert site.answer("first.test").status == 200, "nobody else notices"
         site.short_ca.start()
-        eventually(lambda: site.serial("short.test") != file, 60, "another serial")
+        eventually(lambda: site.serial("short.test") != before, 60, "another serial")
 
 
 def test_companion_recreated_on_the_same_volumes_asks_for_nothing(site):
