@@ -6,6 +6,8 @@ SHELL := /bin/bash
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+# Folders that become images stay free of bytecode.
+export PYTHONDONTWRITEBYTECODE := 1
 LOCAL := -i inventory/local
 
 .PHONY: help
