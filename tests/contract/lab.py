@@ -290,14 +290,21 @@ class Edge:
         return fetch(self.address, host, path, **options)
 
     def wait(self, host, path="/", status=200, **options):
-        """Poll until a host answers with a status."""
+        """Poll until a host answers with a status, from every worker of nginx."""
+        processors = len(os.sched_getaffinity(0))
 
         def ready():
+            # While nginx reloads, a worker of the old configuration may still take a connection.
+            processes = [row[-1] for row in self.nginx.top()["Processes"]]
+            workers = [title for title in processes if "worker process" in title]
+            assert len(workers) <= processors, workers
             answer = self.fetch(host, path, **options)
             assert answer.status == status, f"{answer.status} {answer.text[:200]}"
             return answer
 
-        return eventually(ready, what=f"{host}{path} answers {status}")
+        # Once for the configuration to arrive, once more when no reload is under way.
+        eventually(ready, what=f"{host}{path} answers {status}")
+        return eventually(ready, what=f"{host}{path} answers {status} again")
 
     def regenerate(self):
         """Make docker-gen look at the folders again, and wait until nginx has the result."""
