@@ -111,3 +111,25 @@ def test_image_has_no_compiler(site: Site) -> None:
         "docker", "exec", web, "sh", "-c", "command -v gcc cc make apt-key pdm || true"
     )
     assert found.strip() == ""
+
+
+ASK_UWSGI = """
+import socket, struct, sys
+host = sys.argv[2]
+pairs = {"REQUEST_METHOD": "GET", "PATH_INFO": "/readyz", "REQUEST_URI": "/readyz",
+         "QUERY_STRING": "", "SERVER_PROTOCOL": "HTTP/1.1", "SERVER_NAME": host, "HTTP_HOST": host,
+         "SERVER_PORT": "443", "REMOTE_ADDR": "127.0.0.1", "UWSGI_SCHEME": "https", "HTTPS": "on"}
+parts = [part.encode() for pair in pairs.items() for part in pair]
+body = b"".join(struct.pack("<H", len(part)) + part for part in parts)
+server = socket.create_connection((sys.argv[1], 3031), timeout=10)
+server.sendall(struct.pack("<BHB", 0, len(body), 0) + body)
+print(server.recv(65536).decode())
+"""
+
+
+def test_app_speaks_uwsgis_own_protocol_on_3031(site: Site) -> None:
+    """Source of the packet's form: uwsgi-docs.readthedocs.io, "The uwsgi Protocol"."""
+    web = json.loads(site.on_server("docker", "inspect", site.container("-web-")))[0]
+    (network,) = web["NetworkSettings"]["Networks"].values()
+    answer = site.on_server("python3", "-c", ASK_UWSGI, network["IPAddress"], site.domain)
+    assert answer.startswith("HTTP/1.1 200 ")
