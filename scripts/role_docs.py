@@ -26,12 +26,12 @@ def render(role: Path) -> str:
         Markdown.
     """
     specs = yaml.safe_load((role / "meta/argument_specs.yml").read_text())["argument_specs"]
-    defaults_file = role / "defaults/main.yml"
-    defaults = yaml.safe_load(defaults_file.read_text()) if defaults_file.exists() else {}
+    files = [*role.glob("defaults/main.yml"), *sorted(role.glob("defaults/main/*.yml"))]
+    defaults = {n: v for file in files for n, v in yaml.safe_load(file.read_text()).items()}
     lines = [
         f"# {role.name}",
         "",
-        "<!-- Written by `make docs` from meta/argument_specs.yml and defaults/main.yml. -->",
+        "<!-- Written by `make docs` from meta/argument_specs.yml and the defaults. -->",
     ]
     for entry, spec in specs.items():
         if entry != "main":
@@ -40,7 +40,7 @@ def render(role: Path) -> str:
         lines += ["", *(f"- {_markup(line)}" for line in _list(spec.get("description")))]
         if spec.get("options"):
             lines += ["", "| variable | type | default | |", "| --- | --- | --- | --- |"]
-            lines += _rows(spec["options"], defaults or {})
+            lines += _rows(spec["options"], defaults)
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
 
 

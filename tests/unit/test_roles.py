@@ -15,8 +15,8 @@ ROLES = sorted((ROOT / "roles").iterdir())
 def test_every_variable_is_documented_and_has_a_default_or_is_required(role: Path) -> None:
     specs = yaml.safe_load((role / "meta/argument_specs.yml").read_text())["argument_specs"]
     options = {n: o for spec in specs.values() for n, o in spec.get("options", {}).items()}
-    file = role / "defaults/main.yml"
-    defaults = set(yaml.safe_load(file.read_text())) if file.exists() else set()
+    files = [*role.glob("defaults/main.yml"), *role.glob("defaults/main/*.yml")]
+    defaults = {name for file in files for name in yaml.safe_load(file.read_text())}
     required = {name for name, option in options.items() if option.get("required")}
     # An entry point of its own may take what the role's main computes.
     computed = {"images_base_tag"}
