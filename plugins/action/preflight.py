@@ -1,0 +1,293 @@
+"""Action that checks all values and the server, and reports every problem at once."""
+
+import ipaddress
+import re
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.plugins.action import ActionBase
+
+# Ansible loads plugins one by one; what they share lies beside their folders.
+sys.path.append(str(Path(__file__).parents[1]))
+from checks import host as server_rules
+from checks.apps import NAME
+from checks.domains import ascii_domain, domain_error
+from checks.report import HIDDEN, SECRET_NAME, UNKNOWN, Finding
+from checks.site import Site, check_address, check_site
+
+ROOT = Path(__file__).parents[2]
+FACTS = ["min", "hardware", "network"]
+# Variables that Ansible itself gives to a host.
+MAGIC = re.compile(r"(ansible|inventory|group|play|role)_|(hostvars|groups|vars|omit|environment)$")
+
+
+class ActionModule(ActionBase):
+    """Check the inventory's values and a server; nothing changes, also without check mode."""
+
+    _supports_check_mode = True
+    _requires_connection = False
+    _VALID_ARGS = frozenset(("root_needed",))
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Run the action."""
+        result = super().run(tmp, task_vars)
+        given = task_vars or {}
+        name = given["inventory_hostname"]
+        if "servers" not in given.get("group_names", []):
+            groups = ", ".join(sorted(set(given["groups"]) - {"all", "ungrouped"})) or "none"
+            fix = "Put your server into the group servers in hosts.yml"
+            wrong = f"has no host in the group servers (its groups: {groups})"
+            return _report(result, name, [Finding("the inventory", wrong, fix)])
+
+        # Facts as root, which later plays may use, or those that anybody may see.
+        self._gathered: dict[str, Any] = {}
+        self._unprivileged: dict[str, Any] = {}
+        specs = _specs()
+        # Facts come first, as values may be computed from them.
+        address = check_address(name, given.get("ansible_host", ""))
+        reached = [] if address else self._reach(name, given)
+        self._templar.available_variables = given | {"ansible_facts": self._facts}
+        site = self._site(given, specs)
+        found = self._broken + check_site(site) + address + reached
+        if self._facts:
+            found += self._look(name, given, site)
+        if all(finding.warning for finding in found) and self._gathered:
+            # Later plays need not gather them again.
+            result["ansible_facts"] = {**self._gathered, "_ansible_facts_gathered": True}
+            result["_ansible_verbose_override"] = True
+        return _report(result, name, found)
+
+    # -- values -----------------------------------------------------------------------------------
+
+    def _site(self, given: dict[str, Any], specs: dict[str, dict[str, Any]]) -> Site:
+        """Compute what the inventory sets, and note what cannot be computed."""
+        self._broken: list[Finding] = []
+        entry = specs.pop("app_entry")["options"]
+        names = {n: v for n, v in given.items() if not MAGIC.match(n)}
+        folder = given.get("inventory_dir") or ""
+        return Site(
+            values={n: self._value(n, lambda n=n: given[n]) for n in names if n in specs},
+            names=names,
+            options=specs,
+            entry=entry,
+            roles=_roles(),
+            environment=Path(folder).name,
+            examples=_examples(),
+            read=self._read,
+        )
+
+    def _value(self, where: str, get: Callable[[], Any]) -> Any:
+        """Compute one value; what fails within it is noted, and the rest of it goes on."""
+        try:
+            value = get()
+            # Whole containers would fail with the first of their values.
+            if isinstance(value, str):
+                value = self._templar.template(value)
+        except (AnsibleError, KeyError, TypeError, ValueError) as error:
+            secret = SECRET_NAME.search(where)
+            cause = re.search(r"'[\w.]+' is undefined|has no attribute '\w+'", str(error))
+            why = (cause[0] if cause else "") if secret else " ".join(str(error).split())[:160]
+            wrong = f"cannot be computed ({why or type(error).__name__})"
+            fix = "Set the variable that it refers to, or mend the expression"
+            self._broken.append(Finding(where, wrong, fix))
+            return UNKNOWN
+        if isinstance(value, dict):
+            return {str(k): self._value(f"{where}.{k}", lambda k=k: value[k]) for k in list(value)}
+        if isinstance(value, list | tuple):
+            return [self._value(f"{where}[{n}]", lambda n=n: value[n]) for n in range(len(value))]
+        return value
+
+    def _read(self, path: str) -> bytes:
+        """Read a file of this machine, and decrypt it if it is vaulted."""
+        file = Path(path).expanduser()
+        file.read_bytes()  # says what is wrong better than the loader
+        try:
+            return Path(self._loader.get_real_file(str(file))).read_bytes()
+        except AnsibleError as error:
+            raise ValueError("is vaulted, and cannot be decrypted") from error
+
+    # -- server -----------------------------------------------------------------------------------
+
+    @property
+    def _facts(self) -> dict[str, Any]:
+        """Facts as playbooks know them, without the prefix."""
+        facts = self._gathered or self._unprivileged
+        return {name.removeprefix("ansible_"): value for name, value in facts.items()}
+
+    def _reach(self, name: str, given: dict[str, Any]) -> list[Finding]:
+        """Gather facts, with root where that works."""
+        try:
+            answer = self._module("ansible.legacy.setup", {"gather_subset": FACTS}, given)
+            if _gathered(answer):
+                self._gathered = answer["ansible_facts"]
+                return []
+            why = _last_line(answer)
+        except AnsibleConnectionFailure as error:
+            return [_unreachable(name, given, str(error))]
+        except AnsibleError as error:
+            why = str(error)
+        user = given.get("ansible_user", "the user")
+        found = []
+        if self._connection.become:
+            fix = "Give the password with -K (--ask-become-pass), or log in as a user who may sudo"
+            needed = self._task.args.get("root_needed", False)
+            wrong = f"{user} cannot become root ({why})"
+            found.append(Finding(f"{name}: ansible_user", wrong, fix, warning=not needed))
+            self._connection.set_become_plugin(None)
+        try:
+            answer = self._module("ansible.legacy.setup", {"gather_subset": FACTS}, given)
+        except AnsibleConnectionFailure as error:
+            return [_unreachable(name, given, str(error))]
+        except AnsibleError as error:
+            answer = {"msg": str(error)}
+        if _gathered(answer):
+            self._unprivileged = answer["ansible_facts"]
+            return found
+        fix = "Install python3 on the server, and look at it with `ansible -m setup`"
+        wrong = f"Ansible cannot run there ({_last_line(answer)})"
+        return [Finding(f"{name}: ansible_host", wrong, fix)]
+
+    def _module(self, module: str, arguments: dict[str, Any], given: dict[str, Any]) -> dict:
+        answer = self._execute_module(module_name=module, module_args=arguments, task_vars=given)
+        if answer.get("unreachable"):
+            raise AnsibleConnectionFailure(str(answer.get("msg")))
+        return answer
+
+    def _look(self, name: str, given: dict[str, Any], site: Site) -> list[Finding]:
+        """Look at the server and hold it against the values."""
+        defaults = self._defaults(site)
+        apps = [app for _, app in site.apps if NAME.fullmatch(str(app.get("name")))]
+        dns, ca = site.get("preflight_dns", "error"), site.ca if site.asks_ca else ""
+        resolves = {
+            ascii_domain(domain)
+            for app in apps
+            if site.tls(app) == "acme" and isinstance(app.get("domains"), list)
+            for domain in app["domains"]
+            if not domain_error(domain)
+        }
+        ports = [int(p) for p in defaults["ports"] if re.fullmatch(r"\d+", str(p))]
+        bundle = Path(site.ca_bundle).expanduser()
+        arguments = {
+            "ports": ports,
+            "domains": sorted(resolves),
+            "apps": [a["name"] for a in apps if a.get("database", "postgres") == "postgres"],
+            "directory": ca if re.match("https?://", ca) else "",
+            "bundle": bundle.read_text() if bundle.is_file() else "",
+        }
+        try:
+            seen = self._module("preflight_host", arguments, given)
+        except AnsibleError as error:
+            seen = {"msg": str(error)}
+        if seen.get("failed") or "listeners" not in seen:
+            fix = "This is a defect of preflight_host: please report it"
+            return [Finding(name, f"could not be looked at ({_last_line(seen)})", fix)]
+        everyone = site.get("apps", [])
+        return server_rules.check_server(
+            server_rules.Server(
+                name=name,
+                facts=self._facts,
+                seen=seen,
+                addresses=_addresses(str(given.get("ansible_host", ""))),
+                ports=ports,
+                dns=str(dns),
+                postgres=defaults["postgres"],
+                apps=[str(a.get("name")) for a in everyone if isinstance(a, dict)],
+                resolves=resolves,
+                ca=ca,
+            )
+        )
+
+    def _defaults(self, site: Site) -> dict[str, Any]:
+        """Take what the roles would do where the inventory says nothing."""
+        values: dict[str, Any] = {}
+        for file in sorted(ROOT.glob("roles/*/defaults/**/*.yml")):
+            values.update(yaml.safe_load(file.read_text()) or {})
+        registry = {**values.get("images_registry", {}), **site.get("images_registry", {})}
+        recipe = (ROOT / "roles/images/files/postgres/Dockerfile").read_text()
+        packaged = re.search(r"postgresql-(\d+)", recipe)
+        if image := site.get("postgres_image"):
+            major = server_rules.postgres_major(image)
+        elif site.get("images_source", values.get("images_source")) == "debian":
+            major = int(packaged[1]) if packaged else None
+        else:
+            major = server_rules.postgres_major(registry.get("postgres"))
+        ports = [site.get(n, values.get(n)) for n in ("proxy_http_port", "proxy_https_port")]
+        return {"ports": ports, "postgres": major}
+
+
+def _report(result: dict[str, Any], name: str, found: list[Finding]) -> dict[str, Any]:
+    """Fail with all problems at once; without any, warnings are left to a later task."""
+    problems = list(dict.fromkeys(str(f) for f in found if not f.warning))
+    warnings = list(dict.fromkeys(str(f) for f in found if f.warning))
+    result.update(changed=False)
+    if not problems:
+        return {**result, "preflight_warnings": warnings}
+    plural = "s" if len(problems) > 1 else ""
+    lines = [
+        f"Preflight found {len(problems)} problem{plural} for {name}. Nothing was changed.",
+        *(f"{number}. {problem}" for number, problem in enumerate(problems, start=1)),
+        *(f"Warning: {warning}" for warning in warnings),
+    ]
+    return {**result, "failed": True, "msg": "\n".join(lines)}
+
+
+def _specs() -> dict[str, dict[str, Any]]:
+    options: dict[str, dict[str, Any]] = {}
+    for file in sorted(ROOT.glob("roles/*/meta/argument_specs.yml")):
+        for spec in yaml.safe_load(file.read_text())["argument_specs"].values():
+            options.update(spec.get("options", {}))
+    return options
+
+
+def _roles() -> list[str]:
+    return [path.name for path in (ROOT / "roles").iterdir() if path.is_dir()]
+
+
+def _examples() -> set[str]:
+    """Collect the values of the example vaults, none of which anybody should use."""
+
+    def leaves(value: Any) -> list[str]:
+        parts = value.values() if isinstance(value, dict) else value
+        if isinstance(value, dict | list):
+            return [leaf for part in parts for leaf in leaves(part)]
+        return [str(value)] if value else []
+
+    return {
+        leaf
+        for file in ROOT.glob("inventory/**/vault.yml.example")
+        for leaf in leaves(yaml.safe_load(file.read_text()))
+    }
+
+
+def _unreachable(name: str, given: dict[str, Any], why: str) -> Finding:
+    fix = "Check ansible_host, ansible_user, ansible_port and your key with `ssh`"
+    why = " ".join(why.split())[:300]
+    value = given.get("ansible_host") or HIDDEN
+    return Finding(f"{name}: ansible_host", f"does not answer over SSH ({why})", fix, value)
+
+
+def _gathered(answer: dict[str, Any]) -> bool:
+    # A failed module may still return which Python was found.
+    return bool(answer.get("ansible_facts", {}).get("module_setup"))
+
+
+def _last_line(answer: dict[str, Any]) -> str:
+    text = str(answer.get("module_stderr") or answer.get("module_stdout") or answer.get("msg"))
+    return (text.strip().splitlines() or [""])[-1][:200]
+
+
+def _addresses(host: str) -> set[str]:
+    """Resolve ansible_host here, as a server behind NAT does not know its public address."""
+    try:
+        return {str(ipaddress.ip_address(host))}
+    except ValueError:
+        pass
+    try:
+        return {str(a[4][0]) for a in socket.getaddrinfo(host, None)} if host else set()
+    except OSError:
+        return set()

@@ -1,0 +1,1 @@
+"""Rules that preflight holds values and servers to: plain functions, without Ansible."""

@@ -1,0 +1,266 @@
+"""Entries of ``apps``: each key on its own, and the entries beside each other."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from checks.domains import check_domains, shared_domains
+from checks.report import UNKNOWN, Finding, nearest, shown_unless_secret
+from checks.spec import type_error
+
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}")
+MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_][\w.]*(\([^\n\r;{}]*\))?)?")
+PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?(=[A-Za-z0-9.+:~-]+)?")
+GIT_URL = re.compile(r"(https?|ssh|git|file)://\S+|[\w.-]+@[\w.-]+:\S+")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# Smallest and largest value that make sense.
+RANGES = {
+    "processes": (1, 64),
+    "threads": (1, 256),
+    "upload_mb": (1, 65536),
+    "memory_mb": (32, 1048576),
+    "port": (1, 65535),
+}
+INSTALLABLE = ("requirements.txt", "pyproject.toml", "pdm.lock")
+TAKEN_PATHS = {"/", "/app", "/etc", "/proc", "/run", "/sockets", "/sys", "/tmp"}  # noqa: S108
+
+
+def place(app: Any, number: int) -> str:
+    """Name an entry as ``apps.NAME``, or by its position when it has no usable name."""
+    name = app.get("name") if isinstance(app, dict) else None
+    return f"apps.{name}" if isinstance(name, str) and NAME.fullmatch(name) else f"apps[{number}]"
+
+
+def present(apps: list[Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Pair each entry that is to run with its place."""
+    return [
+        (place(app, number), app)
+        for number, app in enumerate(apps)
+        if isinstance(app, dict) and app.get("state", "present") != "absent"
+    ]
+
+
+def check_apps(apps: Any, options: dict[str, Any], public_ca: bool, tls: str) -> list[Finding]:
+    """
+    Check all entries of ``apps``, but for secrets and certificates.
+
+    Parameters
+    ----------
+    apps : Any
+        The variable, as far as it could be computed.
+    options : dict
+        Options of an entry, as the argument spec of the role app names them.
+    public_ca : bool
+        Whether a public certificate authority is asked.
+    tls : str
+        What holds for an entry that does not name its own ``tls``.
+
+    Returns
+    -------
+    list of Finding
+        Problems and warnings.
+    """
+    if apps is UNKNOWN:
+        return []
+    if not isinstance(apps, list) or not apps:
+        wrong = "is missing or no list with at least one app"
+        return [Finding("apps", wrong, "Write one entry per app, see docs/apps.md", apps)]
+    found = []
+    for number, app in enumerate(apps):
+        where = place(app, number)
+        if app is UNKNOWN:
+            continue
+        if not isinstance(app, dict):
+            fix = "Write lines of the form `key: value` below it"
+            found.append(Finding(where, "is not a dictionary", fix, app))
+            continue
+        found += check_name(app.get("name"), where)
+        found += _keys(app, where, options)
+        if app.get("state", "present") == "absent":
+            continue
+        found += _required(app, where)
+        asks = public_ca and app.get("tls", tls) == "acme"
+        found += check_domains(app, f"{where}.domains", asks)
+        found += check_entry(app, where)
+    names = [app.get("name") for app in apps if isinstance(app, dict)]
+    for name in sorted({n for n in names if isinstance(n, str) and names.count(n) > 1}):
+        wrong = f"is the name of {names.count(name)} entries"
+        found.append(Finding("apps", wrong, "Give each app a name of its own", name))
+    return found + shared_domains(present(apps))
+
+
+def check_name(name: Any, where: str) -> list[Finding]:
+    """Check the name of an app, which becomes that of projects, networks, folders, roles."""
+    place = f"{where}.name"
+    if name is UNKNOWN:
+        return []
+    if name is None or name == "":
+        return [Finding(place, "is missing", "Write a name, such as my_shop")]
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        fix = "Use a-z first and then a-z, 0-9, _ and -, at most 31 characters"
+        return [Finding(place, "is no name for an app", fix, name)]
+    if name == "edge" or name.endswith(("-db", "-vhost")):
+        wrong = "is the name of one of the server's own compose projects"
+        return [Finding(place, wrong, "Choose a name that is not edge, *-db or *-vhost", name)]
+    return []
+
+
+def _keys(app: dict[str, Any], where: str, options: dict[str, Any]) -> list[Finding]:
+    found = []
+    for key, value in app.items():
+        if key not in options:
+            near = nearest(str(key), options)
+            fix = f"Did you mean {near}?" if near else "The keys are in roles/app/README.md"
+            shown = shown_unless_secret(str(key), value)
+            found.append(Finding(f"{where}.{key}", "is a key that nothing knows", fix, shown))
+        elif key != "name" and (error := type_error(options[key], value)):
+            found.append(Finding(f"{where}.{key}", *error, value))
+    return found
+
+
+def _required(app: dict[str, Any], where: str) -> list[Finding]:
+    wanted = {
+        "source": "Name the app's folder on this machine, or a git URL",
+        "domains": "Name the host names that point to the server",
+        "module": "Name the WSGI callable, such as my_app:app or my_app:create_app()",
+    }
+    if app.get("dockerfile"):
+        del wanted["module"]
+        wanted["port"] = "Say on which port the container listens, as dockerfile is set"
+    return [
+        Finding(f"{where}.{key}", "is missing", fix)
+        for key, fix in wanted.items()
+        if app.get(key) in (None, "")
+    ]
+
+
+def check_entry(app: dict[str, Any], where: str) -> list[Finding]:
+    """Check the keys of one entry that have rules of their own."""
+    found = [
+        Finding(f"{where}.{key}", "is out of range", f"Choose {low} to {high}", app[key])
+        for key, (low, high) in RANGES.items()
+        if key in app and _int(app[key]) is not None and not low <= _int(app[key]) <= high
+    ]
+    checks = {
+        "module": _module,
+        "health": _health,
+        "init": _one_line,
+        "version": _one_line,
+    }
+    for key, check in checks.items():
+        value = app.get(key)
+        if isinstance(value, str) and value and (error := check(value)):
+            found.append(Finding(f"{where}.{key}", *error, value))
+    found += _lists(app, where) + _environment(app, where)
+    source = app.get("source")
+    if isinstance(source, str) and source:
+        found += check_source(app, where)
+    return found
+
+
+def _int(value: Any) -> int | None:
+    try:
+        return None if isinstance(value, bool) else int(str(value).strip())
+    except ValueError:
+        return None
+
+
+def _module(value: str) -> tuple[str, str] | None:
+    path = value.partition("(")[0]
+    if re.search(r"\.py\b", path) or "/" in path:
+        name = re.sub(r"\.py\b", "", value).replace("/", ".")
+        return "is a file, not a module", f"Write it as Python imports it, such as {name}"
+    if not MODULE.fullmatch(value):
+        return (
+            "is no WSGI callable",
+            "Write MODULE:CALLABLE, such as my_app:app, or a factory's call",
+        )
+    return None
+
+
+def _health(value: str) -> tuple[str, str] | None:
+    if not value.startswith("/") or re.search(r"[\s\"'\\#]", value):
+        return "is no path", "Write a path that starts with /, such as /healthz"
+    return None
+
+
+def _one_line(value: str) -> tuple[str, str] | None:
+    if re.search(r"[\x00-\x1f\x7f]", value.strip("\n")):
+        return "holds a line break or another control character", "Write it on one line"
+    return None
+
+
+def _lists(app: dict[str, Any], where: str) -> list[Finding]:
+    found = []
+    volumes = app.get("volumes")
+    for path in volumes if isinstance(volumes, list) else []:
+        if not isinstance(path, str):
+            continue
+        plain = path.rstrip("/") or "/"
+        if not path.startswith("/") or re.search(r"[\s:,$\"']|(^|/)\.\.(/|$)|//", path):
+            fix = "Write a path in the container that starts with /, such as /data"
+            found.append(Finding(f"{where}.volumes", "is no absolute path", fix, path))
+        elif plain in TAKEN_PATHS or plain.startswith(("/run/secrets/", "/proc/", "/sys/")):
+            fix = "Choose a folder of its own, such as /data"
+            found.append(Finding(f"{where}.volumes", "is taken in the container", fix, path))
+    for key in ("packages", "build_packages"):
+        packages = app.get(key)
+        for name in packages if isinstance(packages, list) else []:
+            if isinstance(name, str) and not PACKAGE.fullmatch(name):
+                fix = "Write names of Debian packages, each an entry of its own"
+                found.append(Finding(f"{where}.{key}", "is no package's name", fix, name))
+    return found
+
+
+def _environment(app: dict[str, Any], where: str) -> list[Finding]:
+    environment = app.get("environment")
+    found = []
+    for name, value in environment.items() if isinstance(environment, dict) else ():
+        spot = f"{where}.environment.{name}"
+        if not VARIABLE.fullmatch(str(name)):
+            fix = "Use letters, digits and underscores"
+            found.append(Finding(spot, "is no name of a variable", fix))
+        elif isinstance(value, dict | list):
+            shown = shown_unless_secret(spot, value)
+            found.append(Finding(spot, "is not one value", "Write text, in quotes", shown))
+    return found
+
+
+def check_source(app: dict[str, Any], where: str) -> list[Finding]:
+    """Check that there is an app where ``source`` points, as far as this machine can tell."""
+    source, spot = str(app["source"]), f"{where}.source"
+    if GIT_URL.fullmatch(source):
+        return []
+    if "://" in source:
+        fix = "Write https://, ssh://, file:// or git@HOST:PATH, or a folder of this machine"
+        return [Finding(spot, "is no URL that git is asked for here", fix, source)]
+    root = Path(source).expanduser()
+    here = "Start the path with '{{ inventory_dir }}/' or '/'"
+    if not root.is_absolute():
+        wrong = "is a relative path, which means another folder for each playbook"
+        return [Finding(spot, wrong, here, source)]
+    if not root.is_dir():
+        wrong = "is not a folder on this machine" if root.exists() else "does not exist here"
+        return [Finding(spot, wrong, here, source)]
+    found = []
+    if app.get("version"):
+        wrong = "says which version to fetch, and source is a folder"
+        fix = "Remove it, or name a git URL"
+        found.append(Finding(f"{where}.version", wrong, fix, app["version"], warning=True))
+    folder = root / str(app.get("folder") or "")
+    if not folder.is_dir() or not folder.resolve().is_relative_to(root.resolve()):
+        fix = "Name the app's folder relative to source"
+        return [*found, Finding(f"{where}.folder", "is no folder in source", fix, app["folder"])]
+    if app.get("dockerfile"):
+        if not (folder / str(app["dockerfile"])).is_file():
+            fix = "Name a file relative to the app's folder"
+            wrong = "is no file in source"
+            found.append(Finding(f"{where}.dockerfile", wrong, fix, app["dockerfile"]))
+    elif not any((folder / name).is_file() for name in INSTALLABLE):
+        wrong = "names no dependencies"
+        fix = "Put a requirements.txt, or a pyproject.toml with its lock file, into the folder"
+        found.append(Finding(spot, wrong, fix, source))
+    if app.get("static") and not (folder / str(app["static"])).is_dir():
+        fix = "Name a folder relative to the app's folder"
+        found.append(Finding(f"{where}.static", "is no folder in source", fix, app["static"]))
+    return found

@@ -1,0 +1,214 @@
+"""A server: what must hold before anything on it changes, told from facts and a look at it."""
+
+import ipaddress
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from checks.domains import LOCAL
+from checks.report import Finding
+
+DISTRIBUTIONS = {"Debian": ("12", "13"), "Ubuntu": ("24.04",)}
+ARCHITECTURES = ("x86_64", "aarch64")
+MEMORY_MB = (450, 900)
+# Images, and one more release of each app, on a server that has nothing yet; ...
+DISK_MB = (3000, 8000)
+# ... on one that runs, a release that does not fit must not take the databases' last space.
+DISK_IN_USE_MB = (500, 3000)
+
+
+@dataclass
+class Server:
+    """
+    What was seen of a server.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the inventory.
+    facts : dict
+        Ansible's facts.
+    seen : dict
+        What the module preflight_host returned.
+    addresses : set of str
+        Addresses that are the server's beyond those it has itself, such as ``ansible_host``.
+    ports : list of int
+        Ports of the edge.
+    dns : str
+        Whether a domain that does not resolve is an ``error`` or a ``warning``.
+    postgres : int or None
+        Major version of the image; None when its tag does not say.
+    apps : list of str
+        Names of all apps of the inventory, absent ones too.
+    resolves : set of str
+        Domains whose certificates come from an authority.
+    ca : str
+        URL of the authority's directory, or nothing when none is asked.
+    """
+
+    name: str
+    facts: dict[str, Any]
+    seen: dict[str, Any]
+    addresses: set[str] = field(default_factory=set)
+    ports: list[int] = field(default_factory=lambda: [80, 443])
+    dns: str = "error"
+    postgres: int | None = None
+    apps: list[str] = field(default_factory=list)
+    resolves: set[str] = field(default_factory=set)
+    ca: str = ""
+
+
+def check_server(server: Server) -> list[Finding]:
+    """Check a server; findings name it as ``NAME: WHAT``."""
+    return [
+        *_system(server),
+        *_memory(server),
+        *_disk(server),
+        *_ports(server),
+        *_postgres(server),
+        *_domains(server),
+        *_authority(server),
+        *_strangers(server),
+    ]
+
+
+def postgres_major(image: Any) -> int | None:
+    """Read the major version from an image's name, such as ``postgres:17.2-trixie``."""
+    match = re.search(r":(\d+)(?=[.@-]|$)", str(image).rpartition("/")[2])
+    return int(match[1]) if match else None
+
+
+def looked_up(domains: set[str]) -> set[str]:
+    """Leave out names that never stand in the public DNS."""
+    return {domain for domain in domains if not LOCAL.search(domain)}
+
+
+def _system(server: Server) -> list[Finding]:
+    facts, found = server.facts, []
+    name = str(facts.get("distribution", ""))
+    version = str(facts.get("distribution_version", ""))
+    major = version if name == "Ubuntu" else str(facts.get("distribution_major_version", ""))
+    if facts and major not in DISTRIBUTIONS.get(name, ()):
+        value = f"{name or facts.get('system')} {version}".strip()
+        fix = "Use Debian 13 or 12, or Ubuntu 24.04"
+        found.append(Finding(f"{server.name}: system", "is not supported", fix, value))
+    machine = facts.get("architecture")
+    if facts and (machine not in ARCHITECTURES or str(facts.get("userspace_bits", 64)) == "32"):
+        value = f"{machine}, {facts.get('userspace_bits')} bits"
+        fix = "Use a 64-bit system for x86_64 (amd64) or aarch64 (arm64)"
+        found.append(Finding(f"{server.name}: architecture", "is not supported", fix, value))
+    return found
+
+
+def _memory(server: Server) -> list[Finding]:
+    memory = server.facts.get("memtotal_mb")
+    if not isinstance(memory, int) or memory >= MEMORY_MB[1]:
+        return []
+    value = f"{memory} MB"
+    if memory < MEMORY_MB[0]:
+        fix = "Use a server with 1 GB or more"
+        return [Finding(f"{server.name}: memory", "is too small", fix, value)]
+    fix = "1 GB or more is comfortable; with less, keep processes and memory_mb of the apps low"
+    return [Finding(f"{server.name}: memory", "is scarce", fix, value, warning=True)]
+
+
+def _disk(server: Server) -> list[Finding]:
+    in_use = server.seen.get("edge")
+    error, warning = DISK_IN_USE_MB if in_use else DISK_MB
+    free, folder = server.seen["free_mb"], server.seen["docker_root"]
+    if free >= warning:
+        return []
+    clean = "`docker system df` shows what takes the space" if in_use else "Use a larger disk"
+    fix = f"Keep {warning / 1000:.0f} GB free. {clean}"
+    where, value = f"{server.name}: free space for {folder}", f"{free} MB"
+    if free < error:
+        return [Finding(where, "is too small", fix, value)]
+    return [Finding(where, "is scarce", fix, value, warning=True)]
+
+
+def _ports(server: Server) -> list[Finding]:
+    found = []
+    for owner in server.seen["listeners"]:
+        where = f"{server.name}: port {owner['port']}"
+        fix = "Stop and disable it, or move it to another port"
+        if owner["kind"] == "container":
+            if owner["project"] == "edge":
+                continue
+            found.append(Finding(where, f"is taken by the container {owner['name']}", fix))
+        elif owner["kind"] == "process":
+            found.append(Finding(where, f"is taken by {owner['name']}", fix))
+        else:
+            guess = f" (perhaps {' or '.join(owner['maybe'])})" if owner.get("maybe") else ""
+            wrong = f"is taken{guess}; only root may see by what"
+            # The edge itself may be it, where there is one.
+            mild = bool(server.seen.get("edge"))
+            fix = f"Look with `ss -ltnp 'sport = :{owner['port']}'` as root"
+            found.append(Finding(where, wrong, fix, warning=mild))
+    return found
+
+
+def _postgres(server: Server) -> list[Finding]:
+    found = []
+    for app, version in server.seen["postgres"].items():
+        if version and server.postgres and version.split(".")[0] != str(server.postgres):
+            wrong = f"was made by Postgres {version}, and the image is {server.postgres}"
+            fix = (
+                f"Keep an image of major version {version} (images_registry.postgres), "
+                "or dump the database, move the volume away and restore"
+            )
+            found.append(Finding(f"{server.name}: volume {app}-db_data", wrong, fix))
+    return found
+
+
+def _domains(server: Server) -> list[Finding]:
+    if server.dns == "skip":
+        return []
+    certified, found = set(server.seen["certified"]), []
+    own = {_address(a) for a in server.addresses}
+    for kind in ("all_ipv4_addresses", "all_ipv6_addresses"):
+        own |= {_address(a) for a in server.facts.get(kind, [])}
+    for domain in sorted(looked_up(server.resolves) & set(server.seen["resolved"])):
+        answer, where = server.seen["resolved"][domain], f"{server.name}: domain {domain}"
+        if not answer["addresses"]:
+            wrong = f"does not resolve ({answer['error']})"
+            fix = "Make a DNS record that points to this server, or set preflight_dns to warning"
+            # What has its certificate is served on while a resolver is away.
+            mild = server.dns != "error" or domain in certified
+            found.append(Finding(where, wrong, fix, warning=mild))
+            continue
+        addresses = {_address(a) for a in answer["addresses"]}
+        away = sorted(str(a) for a in addresses - own if not a.is_loopback)
+        if away:
+            wrong = f"resolves to {', '.join(away)}, which is not this server"
+            fix = "Correct the DNS record, unless a proxy or a CDN in front passes requests on"
+            found.append(Finding(where, wrong, fix, warning=True))
+    return found
+
+
+def _address(text: str) -> Any:
+    # A link-local address may carry its interface: fe80::1%eth0.
+    return ipaddress.ip_address(str(text).partition("%")[0])
+
+
+def _authority(server: Server) -> list[Finding]:
+    error = server.seen["directory"]
+    if not server.ca or not error:
+        return []
+    # A deployment that needs no new certificate may go on while the authority is away.
+    mild = bool(server.seen["directory_in_use"]) and server.resolves <= set(
+        server.seen["certified"]
+    )
+    wrong = f"cannot be asked from {server.name}: {error}"
+    fix = "Check acme_ca, acme_ca_bundle and what the server may reach, or set tls to own"
+    return [Finding("acme_ca", wrong, fix, server.ca, warning=mild)]
+
+
+def _strangers(server: Server) -> list[Finding]:
+    fix = "Name it in apps with state: absent to remove it, else it runs on as it is"
+    return [
+        Finding(
+            f"{server.name}: app {app}", "runs here, and apps does not name it", fix, warning=True
+        )
+        for app in server.seen["deployed"]
+        if app not in server.apps
+    ]

@@ -1,0 +1,109 @@
+"""Secrets: there, strong, and no example's. A finding never holds one."""
+
+import re
+from collections.abc import Collection
+from typing import Any
+
+from checks.report import UNKNOWN, Finding
+
+LENGTH = 32
+MAKE = "Write a random value into vault.yml: `openssl rand -base64 36` makes one"
+PLACEHOLDERS = (
+    "changeme",
+    "changethis",
+    "replaceme",
+    "replacethis",
+    "yoursecret",
+    "yourpassword",
+    "placeholder",
+    "notasecret",
+    "insecure",
+)
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def needed_secrets(app: dict[str, Any]) -> list[str]:
+    """Name the secrets that an app cannot do without."""
+    database = app.get("database", "postgres")
+    return ["SECRET_KEY", *(["POSTGRES_PASSWORD"] if database == "postgres" else [])]
+
+
+def check_secrets(app: dict[str, Any], given: Any, where: str, examples: Collection[str]) -> list:
+    """
+    Check the secrets of one app.
+
+    Parameters
+    ----------
+    app : dict
+        Entry of the app.
+    given : Any
+        What ``vault_app_secrets`` holds for it.
+    where : str
+        How a finding names the variable.
+    examples : collection of str
+        Values that stand in the project's own examples.
+
+    Returns
+    -------
+    list of Finding
+        Problems and warnings.
+    """
+    if given is UNKNOWN:
+        return []
+    needed = needed_secrets(app)
+    if not isinstance(given, dict | None):
+        fix = "Write one entry per secret: NAME: value"
+        return [Finding(where, "is not a dictionary", fix)]
+    given = given or {}
+    found = []
+    for name in [*needed, *(n for n in given if n not in needed)]:
+        place = f"{where}.{name}"
+        if not NAME.fullmatch(str(name)):
+            wrong = "is no name for a variable and a file"
+            found.append(Finding(place, wrong, "Use letters, digits and underscores"))
+        elif name == "DATABASE_URL" and app.get("database", "postgres") == "postgres":
+            fix = "Remove it, or set database: none for a database of your own"
+            found.append(Finding(place, "is made from POSTGRES_PASSWORD", fix))
+        elif name in (app.get("environment") or {}):
+            wrong = "stands in the app's environment, too"
+            found.append(Finding(place, wrong, "Keep it here and remove it from environment"))
+        found += _check_value(given.get(name), place, name in needed, examples)
+    return found
+
+
+def _check_value(secret: Any, place: str, strong: bool, examples: Collection[str]) -> list[Finding]:
+    if secret is UNKNOWN:
+        return []
+    if secret is None or secret == "":
+        return [Finding(place, "is missing", MAKE)]
+    if not isinstance(secret, str):
+        wrong = f"is not text but {type(secret).__name__.lstrip('_')}"
+        return [Finding(place, wrong, "Put the value in quotes")]
+    if error := control_error(secret):
+        return [Finding(place, *error)]
+    plain = re.sub(r"[^a-z0-9]", "", secret.lower())
+    if not secret.strip():
+        return [Finding(place, "is blank", MAKE)]
+    if secret in examples or plain in ("secret", "password", "todo", "test", "dev", "none"):
+        return [Finding(place, "is an example's value, which everybody knows", MAKE)]
+    if any(word in plain for word in PLACEHOLDERS):
+        return [Finding(place, "is a placeholder, which everybody guesses", MAKE)]
+    if strong and len(secret) < LENGTH:
+        wrong = f"is shorter than {LENGTH} characters ({len(secret)})"
+        return [Finding(place, wrong, MAKE)]
+    if len(set(secret)) < 6:
+        wrong = f"is made of only {len(set(secret))} different characters"
+        return [Finding(place, wrong, MAKE, warning=True)]
+    return []
+
+
+def control_error(secret: str, multiline: bool = False) -> tuple[str, str] | None:
+    """Say which invisible characters a secret holds; `multiline` ones may have lines."""
+    if multiline:
+        secret = secret.replace("\r\n", "\n").replace("\n", "")
+    if secret.rstrip("\r\n") != secret:
+        fix = "Write it in quotes on one line; a block ('|') ends with a line break, '|-' does not"
+        return "ends with a line break", fix
+    if re.search(r"[\x00-\x1f\x7f\x85\u2028\u2029]", secret):
+        return "holds a line break or another control character", "Write it in quotes on one line"
+    return None

@@ -1,0 +1,275 @@
+"""The inventory as a whole: what is wrong with it, before any server is asked."""
+
+import datetime
+import ipaddress
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from checks.apps import check_apps, present
+from checks.certificates import check_certificate
+from checks.domains import PLACEHOLDERS
+from checks.report import UNKNOWN, Finding, nearest
+from checks.secrets import check_secrets, control_error
+from checks.spec import check_names, check_types
+
+DIRECTORIES = {
+    "letsencrypt": "https://acme-v02.api.letsencrypt.org/directory",
+    "letsencrypt_staging": "https://acme-staging-v02.api.letsencrypt.org/directory",
+    "zerossl": "https://acme.zerossl.com/v2/DV90",
+}
+EMAIL = re.compile(r"[^@\s,;:<>\"()]+@([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,63}")
+# Addresses of the documentation: RFC 5737, RFC 3849.
+EXAMPLES = [
+    ipaddress.ip_network(network)
+    for network in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
+]
+TEST_ENVIRONMENTS = re.compile(r"staging|stage|local|vagrant|dev|test", re.IGNORECASE)
+PRODUCTION = re.compile(r"prod(uction)?([-_.].*)?", re.IGNORECASE)
+
+
+@dataclass
+class Site:
+    """
+    What the rules need to know.
+
+    Parameters
+    ----------
+    values : dict
+        Known variables that the inventory sets, computed; ``UNKNOWN`` where that failed.
+    names : dict
+        All variables that the inventory sets, as they are written.
+    options : dict
+        The options of all roles and of the inventory, by name.
+    entry : dict
+        The options of an entry of ``apps``.
+    roles : collection of str
+        Names of the roles.
+    environment : str
+        Name of the inventory's folder, such as ``prod``.
+    examples : collection of str
+        Secrets that the project itself shows as examples.
+    read : callable
+        Reads a file of this machine, vaulted or not. Raises OSError, or ValueError for a vault.
+    now : datetime.datetime
+        The time, with time zone.
+    """
+
+    values: dict[str, Any]
+    options: dict[str, Any]
+    entry: dict[str, Any]
+    names: dict[str, Any] = field(default_factory=dict)
+    roles: Collection[str] = ()
+    environment: str = ""
+    examples: Collection[str] = ()
+    read: Callable[[str], bytes] = lambda path: Path(path).expanduser().read_bytes()
+    now: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
+
+    def get(self, name: str, default: Any = "") -> Any:
+        """Return a variable, or the default when it is not there or could not be computed."""
+        value = self.values.get(name, default)
+        return default if value is UNKNOWN or value is None else value
+
+    @property
+    def ca(self) -> str:
+        """URL of the authority's directory."""
+        ca = str(self.get("acme_ca") or self.get("proxy_acme_ca_uri") or "letsencrypt")
+        return DIRECTORIES.get(ca, ca)
+
+    @property
+    def ca_bundle(self) -> str:
+        """File with the authority's own CA certificate, or nothing."""
+        return str(self.get("acme_ca_bundle") or self.get("proxy_acme_ca_bundle") or "")
+
+    @property
+    def public_ca(self) -> bool:
+        """Whether a public authority is to be asked."""
+        return self.ca in DIRECTORIES.values()
+
+    @property
+    def apps(self) -> list[tuple[str, dict[str, Any]]]:
+        """Place and entry of each app that is to run."""
+        apps = self.get("apps", [])
+        return present(apps) if isinstance(apps, list) else []
+
+    def tls(self, app: dict[str, Any]) -> str:
+        """Say where an app's certificate comes from."""
+        return str(app.get("tls", self.get("tls", "acme")))
+
+    @property
+    def asks_ca(self) -> bool:
+        """Whether any certificate comes from an authority."""
+        return any(self.tls(app) == "acme" for _, app in self.apps)
+
+
+def check_site(site: Site) -> list[Finding]:
+    """Check every value of the inventory."""
+    found = check_names(site.names, site.options, site.roles)
+    found += check_types({n: v for n, v in site.values.items() if n != "apps"}, site.options)
+    found += check_apps(
+        site.values.get("apps"), site.entry, site.public_ca, str(site.get("tls", "acme"))
+    )
+    found += _secrets(site) + _acme(site) + _images(site) + _files(site)
+    for where, app in site.apps:
+        if site.tls(app) == "own":
+            found += check_certificate(app, where, site.read, site.now)
+    return found
+
+
+def check_address(host: str, address: Any) -> list[Finding]:
+    """Refuse the address that the example inventory has, instead of waiting for an answer."""
+    try:
+        taken = any(ipaddress.ip_address(str(address)) in network for network in EXAMPLES)
+    except ValueError:
+        return []
+    if not taken:
+        return []
+    fix = "Write your server's address into hosts.yml"
+    return [Finding(f"{host}.ansible_host", "is an address of the documentation", fix, address)]
+
+
+def _secrets(site: Site) -> list[Finding]:
+    given = site.values.get("vault_app_secrets", {})
+    if given is UNKNOWN:
+        return []
+    given = given or {}
+    if not isinstance(given, dict):
+        fix = "Write one dictionary per app, in the shape of vault.yml.example"
+        return [Finding("vault_app_secrets", "is not a dictionary", fix)]
+    found = []
+    for _, app in site.apps:
+        name = app.get("name")
+        if isinstance(name, str):
+            where = f"vault_app_secrets.{name}"
+            found += check_secrets(app, given.get(name), where, site.examples)
+    return found + _strangers(site, given, "vault_app_secrets") + _keys(site)
+
+
+def _strangers(site: Site, given: dict[str, Any], variable: str) -> list[Finding]:
+    """Find entries for apps that do not exist, which are usually misspelt."""
+    apps = site.get("apps", [])
+    names = [str(app.get("name")) for app in apps if isinstance(app, dict)]
+    found = []
+    for name in sorted(map(str, set(given) - set(names))):
+        near = nearest(name, names)
+        fix = f"Did you mean {near}?" if near else "Remove it, or name the app in apps"
+        found.append(Finding(f"{variable}.{name}", "belongs to no app", fix, warning=True))
+    return found
+
+
+def _keys(site: Site) -> list[Finding]:
+    keys = site.get("vault_deploy_keys", {})
+    if not isinstance(keys, dict):
+        return []
+    found = _strangers(site, keys, "vault_deploy_keys")
+    for name, key in keys.items():
+        where, fix = f"vault_deploy_keys.{name}", "Write the whole private key as a block ('|')"
+        if key is UNKNOWN:
+            continue
+        if not isinstance(key, str) or not re.match(r"\s*-----BEGIN [A-Z ]*PRIVATE KEY-----", key):
+            found.append(Finding(where, "is no private key", fix))
+        elif "PRIVATE KEY-----" not in key.strip()[30:]:
+            found.append(Finding(where, "is a private key without its end", fix))
+        elif control_error(key, multiline=True):
+            found.append(Finding(where, "holds a control character", fix))
+    return found
+
+
+def _acme(site: Site) -> list[Finding]:
+    found, ca = [], site.get("acme_ca", "letsencrypt")
+    if site.asks_ca:
+        found += _email(site)
+    if isinstance(ca, str) and ca not in DIRECTORIES:
+        names = ", ".join(DIRECTORIES)
+        if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", ca):
+            near = nearest(ca, DIRECTORIES)
+            fix = f"Did you mean {near}?" if near else f"Choose {names}, or a directory's URL"
+            found.append(Finding("acme_ca", "is neither a known authority nor a URL", fix, ca))
+        elif not ca.startswith("https://"):
+            found.append(Finding("acme_ca", "is not https, as ACME demands", "Use https://", ca))
+    if "staging" in site.ca and site.asks_ca and not TEST_ENVIRONMENTS.search(site.environment):
+        wrong = "is a test authority, whose certificates no browser trusts"
+        fix = f"Set acme_ca to letsencrypt for inventory/{site.environment}"
+        warning = not PRODUCTION.fullmatch(site.environment)
+        found.append(Finding("acme_ca", wrong, fix, ca, warning))
+    return found + _eab(site)
+
+
+def _email(site: Site) -> list[Finding]:
+    email, fix = site.values.get("acme_email"), "Write an address that you read"
+    if email is UNKNOWN:
+        return []
+    if email is None or email == "":
+        return [Finding("acme_email", "is missing", fix)]
+    if not isinstance(email, str) or not EMAIL.fullmatch(email):
+        return [Finding("acme_email", "is no e-mail address", fix, email)]
+    production = PRODUCTION.fullmatch(site.environment)
+    if PLACEHOLDERS.search(email.lower()) and (site.public_ca or production):
+        wrong = "is the documentation's address, which public authorities refuse"
+        return [Finding("acme_email", wrong, fix, email)]
+    return []
+
+
+def _eab(site: Site) -> list[Finding]:
+    eab = site.values.get("vault_acme_eab")
+    if site.get("acme_ca") == "zerossl" and not eab and site.asks_ca and not site.get("acme_email"):
+        return [Finding("vault_acme_eab", "is missing", "ZeroSSL wants it, or acme_email")]
+    if eab in (None, {}, "") or eab is UNKNOWN:
+        return []
+    fix = "Write {kid: ..., hmac_key: ...}, as the authority gave them"
+    if not isinstance(eab, dict):
+        return [Finding("vault_acme_eab", "is not a dictionary", fix)]
+    wanted = {"kid", "hmac_key"}
+    return [
+        Finding(f"vault_acme_eab.{name}", "is missing", fix)
+        for name in sorted(wanted)
+        if eab.get(name) in (None, "")
+    ] + [
+        Finding(f"vault_acme_eab.{name}", "is a key that nothing knows", fix)
+        for name in sorted(set(map(str, eab)) - wanted)
+    ]
+
+
+def _images(site: Site) -> list[Finding]:
+    found = []
+    if site.get("images_source") == "archive":
+        folder = site.get("images_archive_dir")
+        fix = "Name the folder of this machine with what `docker save` wrote"
+        if not folder:
+            wrong = "is missing, and images_source is archive"
+            found.append(Finding("images_archive_dir", wrong, fix))
+        elif not Path(str(folder)).expanduser().is_dir():
+            wrong = "is not a folder on this machine"
+            found.append(Finding("images_archive_dir", wrong, fix, folder))
+    mirrors = site.get("docker_registry_mirrors", [])
+    for mirror in mirrors if isinstance(mirrors, list) else []:
+        if mirror is not UNKNOWN and not re.fullmatch(r"https?://[^\s/]+/?", str(mirror)):
+            fix = "Write https://HOST, without a path"
+            found.append(Finding("docker_registry_mirrors", "is no URL", fix, mirror))
+    logins = site.get("vault_registry_logins", [])
+    for number, login in enumerate(logins if isinstance(logins, list) else []):
+        for name in ("registry", "username", "password"):
+            if not isinstance(login, dict) or login.get(name) in (None, ""):
+                where = f"vault_registry_logins[{number}].{name}"
+                found.append(Finding(where, "is missing", "Write registry, username, password"))
+    return found
+
+
+def _files(site: Site) -> list[Finding]:
+    found = []
+    for name in ("acme_ca_bundle", "build_ca_bundle"):
+        path = site.get(name)
+        if isinstance(path, str) and path and not Path(path).expanduser().is_file():
+            fix = "Start the path with '{{ inventory_dir }}/' or '/'"
+            found.append(Finding(name, "is not a file on this machine", fix, path))
+    for name in ("proxy_http_port", "proxy_https_port"):
+        port = site.get(name, None)
+        if re.fullmatch(r"-?\d+", str(port)) and not 1 <= int(port) <= 65535:
+            found.append(Finding(name, "is no port", "Choose 1 to 65535", port))
+    http, https = site.get("proxy_http_port", 80), site.get("proxy_https_port", 443)
+    if str(http) == str(https):
+        wrong = "is the port of proxy_http_port, too"
+        found.append(Finding("proxy_https_port", wrong, "Choose two different ports", https))
+    return found

@@ -1,0 +1,123 @@
+"""Names and types: what roles say in their argument specs, against what an inventory says."""
+
+import re
+from collections.abc import Iterable
+from difflib import SequenceMatcher
+from typing import Any
+
+from checks.report import UNKNOWN, Finding, nearest, show, shown_unless_secret
+
+# Old name: new name. A name that a role still knows is not reported.
+RENAMED = {
+    "proxy_acme_ca_uri": "acme_ca",
+    "proxy_acme_ca_bundle": "acme_ca_bundle",
+}
+TRUE_FALSE = {"y", "yes", "on", "1", "true", "t", "1.0", "n", "no", "off", "0", "false", "f", "0.0"}
+SITE_PREFIXES = ("acme_", "tls_", "build_", "vault_", "apps_")
+
+
+def type_error(option: dict[str, Any], value: Any) -> tuple[str, str] | None:
+    """
+    Hold a value against the type of an option, as generously as Ansible converts.
+
+    Parameters
+    ----------
+    option : dict
+        An option of an argument spec.
+    value : Any
+        The value that an inventory gives.
+
+    Returns
+    -------
+    tuple of (str, str) or None
+        What is wrong and how to mend it; None when the value fits.
+    """
+    if value is UNKNOWN:
+        return None
+    kind = option.get("type", "str")
+    choices = option.get("choices")
+    if kind in ("str", "path"):
+        if value is None:
+            return "is empty", "Write a value, or remove the line"
+        if isinstance(value, dict | list):
+            return "is not text", "Write one value"
+    elif kind == "int" and not _is_int(value):
+        return "is not a whole number", "Write a number, without a unit"
+    elif kind == "bool" and not isinstance(value, bool) and str(value).lower() not in TRUE_FALSE:
+        return "is neither true nor false", "Write true or false"
+    elif kind == "dict" and not isinstance(value, dict):
+        return "is not a dictionary", "Write lines of the form `name: value` below it"
+    elif kind == "list":
+        if not isinstance(value, list):
+            return "is not a list", f"Write it in brackets: [{show(value).strip(chr(39))}]"
+        for element in value:
+            if error := type_error({"type": option.get("elements", "raw")}, element):
+                return f"has an entry that {error[0]} ({show(element)})", error[1]
+    if choices and value not in choices and str(value) not in map(str, choices):
+        near = nearest(str(value), map(str, choices))
+        hint = f"Did you mean {near}? " if near else ""
+        return "is not one of the choices", f"{hint}Choose {' or '.join(map(str, choices))}"
+    return None
+
+
+def _is_int(value: Any) -> bool:
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, int) or bool(re.fullmatch(r"\s*[+-]?\d+\s*", str(value)))
+
+
+def check_names(
+    given: dict[str, Any], known: dict[str, dict[str, Any]], roles: Iterable[str]
+) -> list[Finding]:
+    """
+    Find variables that no role knows.
+
+    An operator may have variables of their own, so a name is reported only if it starts as those
+    of a role do, or is nearly that of a known one.
+
+    Parameters
+    ----------
+    given : dict
+        Name and raw value of each variable of the inventory.
+    known : dict
+        The options of all roles and of the inventory, by name.
+    roles : iterable of str
+        Names of the roles.
+
+    Returns
+    -------
+    list of Finding
+        Unknown and renamed variables.
+    """
+    prefixes = (*(f"{role}_" for role in roles), *SITE_PREFIXES)
+    found = []
+    for name in sorted(set(given) - set(known)):
+        if name.startswith("_"):
+            continue
+        if name in RENAMED:
+            new = RENAMED[name]
+            shown = shown_unless_secret(name, given[name])
+            found.append(Finding(name, f"is now called {new}", f"Rename it to {new}", shown))
+            continue
+        near = nearest(name, known)
+        if name.startswith(prefixes) or (near and _alike(name, near)):
+            hint = f"Did you mean {near}? " if near else ""
+            fix = f"{hint}The roles' READMEs list what there is"
+            shown = shown_unless_secret(name, given[name])
+            found.append(Finding(name, "is a variable that nothing knows", fix, shown))
+    return found
+
+
+def _alike(name: str, near: str) -> bool:
+    # Five letters in six: "image_source", "acme_mail", "postgress_memory_mb".
+    return SequenceMatcher(None, name.lower(), near).ratio() >= 0.84
+
+
+def check_types(given: dict[str, Any], known: dict[str, dict[str, Any]]) -> list[Finding]:
+    """Hold each variable that the inventory sets against its option's type and choices."""
+    found = []
+    for name, value in sorted(given.items()):
+        option = known.get(name)
+        if option and (error := type_error(option, value)):
+            found.append(Finding(name, *error, shown_unless_secret(name, value)))
+    return found

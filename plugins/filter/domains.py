@@ -1,0 +1,49 @@
+"""Filter that turns international domains into the form that DNS and certificates use."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+# Ansible loads plugins one by one; what they share lies beside their folders.
+sys.path.append(str(Path(__file__).parents[1]))
+from checks.domains import ascii_domain
+
+
+def ascii_domains(apps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """
+    Convert the domains of each app.
+
+    Parameters
+    ----------
+    apps : list of dict
+        Entries of ``apps``.
+
+    Returns
+    -------
+    list of dict
+        The same entries, with ``domains`` in lower case and Punycode where they have any.
+
+    Raises
+    ------
+    AnsibleFilterError
+        If a domain is no valid international name.
+    """
+    try:
+        return [
+            {**app, "domains": [ascii_domain(domain) for domain in app["domains"]]}
+            if "domains" in app
+            else app
+            for app in apps
+        ]
+    except ValueError as error:
+        raise AnsibleFilterError(f"ascii_domains: {error}") from error
+
+
+class FilterModule:
+    """Give the filters to Ansible."""
+
+    def filters(self) -> dict[str, Any]:
+        """Name the filters."""
+        return {"ascii_domains": ascii_domains}

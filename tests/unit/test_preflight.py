@@ -1,0 +1,775 @@
+"""One case a rule, and what a run of the playbook prints."""
+
+import copy
+import datetime
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from checks.domains import ascii_domain
+from checks.host import Server, check_server, postgres_major
+from checks.report import UNKNOWN, Finding
+from checks.site import Site, check_address, check_site
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from domains import ascii_domains
+from preflight_host import directory_error, free_mb, listening_sockets, publisher, resolve
+
+ROOT = Path(__file__).parents[2]
+NOW = datetime.datetime(2026, 6, 1, tzinfo=datetime.UTC)
+SECRET = "k3J9-vQ2x_Lm8Zp4Rt7Wy1Nb6Hc0Fd5Gs"
+LONG = "a" * 63
+
+
+def options() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for file in ROOT.glob("roles/*/meta/argument_specs.yml"):
+        for spec in yaml.safe_load(file.read_text())["argument_specs"].values():
+            found.update(spec.get("options", {}))
+    return found
+
+
+OPTIONS = options()
+ENTRY = OPTIONS.pop("app_entry")["options"]
+ROLES = [role.name for role in (ROOT / "roles").iterdir()]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "shop"
+    (folder / "static").mkdir(parents=True)
+    (folder / "requirements.txt").write_text("flask\n")
+    return folder
+
+
+def good(source: Path) -> dict[str, Any]:
+    return {
+        "acme_email": "ops@shop.dev",
+        "apps": [
+            {
+                "name": "shop",
+                "source": str(source),
+                "domains": ["shop.dev", "www.shop.dev"],
+                "module": "shop:create_app()",
+                "static": "static",
+            }
+        ],
+        "vault_app_secrets": {"shop": {"SECRET_KEY": SECRET, "POSTGRES_PASSWORD": SECRET[::-1]}},
+    }
+
+
+def findings(values: dict[str, Any], environment: str = "prod", **more: Any) -> list[Finding]:
+    site = Site(
+        values=values,
+        names=values,
+        options=OPTIONS,
+        entry=ENTRY,
+        roles=ROLES,
+        environment=environment,
+        now=NOW,
+        **more,
+    )
+    return check_site(site)
+
+
+def change(values: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """Set what a dotted path names; ``...`` removes it."""
+    changed = copy.deepcopy(values)
+    *way, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    spot: Any = changed
+    for part in way:
+        spot = spot[part]
+    if value is ...:
+        del spot[last]
+    else:
+        spot[last] = value
+    return changed
+
+
+def test_good_values_pass(source: Path) -> None:
+    assert findings(good(source)) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "variable", "wrong"),
+    [
+        # required ones
+        ("acme_email", ..., "acme_email", "is missing"),
+        ("acme_email", "", "acme_email", "is missing"),
+        ("acme_email", "ops", "acme_email", "is no e-mail address"),
+        ("acme_email", "ops@a.dev, b@a.dev", "acme_email", "is no e-mail address"),
+        ("acme_email", "you@example.org", "acme_email", "documentation's address"),
+        ("apps", ..., "apps", "missing"),
+        ("apps", [], "apps", "missing"),
+        ("apps", {"shop": {}}, "apps", "no list"),
+        ("apps.0", "shop", "apps[0]", "is not a dictionary"),
+        ("apps.0.name", ..., "apps[0].name", "is missing"),
+        ("apps.0.source", ..., "apps.shop.source", "is missing"),
+        ("apps.0.domains", ..., "apps.shop.domains", "is missing"),
+        ("apps.0.module", ..., "apps.shop.module", "is missing"),
+        # names
+        ("apps.0.name", "Shop", "apps[0].name", "is no name"),
+        ("apps.0.name", "1shop", "apps[0].name", "is no name"),
+        ("apps.0.name", "s" * 32, "apps[0].name", "is no name"),
+        ("apps.0.name", "a b", "apps[0].name", "is no name"),
+        ("apps.0.name", "shop\n", "apps[0].name", "is no name"),
+        ("apps.0.name", "edge", "apps.edge.name", "own compose projects"),
+        ("apps.0.name", "shop-db", "apps.shop-db.name", "own compose projects"),
+        ("apps.0.name", "shop-vhost", "apps.shop-vhost.name", "own compose projects"),
+        # domains
+        ("apps.0.domains", [], "apps.shop.domains", "empty list"),
+        ("apps.0.domains", "shop.dev", "apps.shop.domains", "is not a list"),
+        ("apps.0.domains", [""], "apps.shop.domains", "is empty"),
+        ("apps.0.domains", [7], "apps.shop.domains", "is not text"),
+        ("apps.0.domains", ["https://shop.dev"], "apps.shop.domains", "a scheme"),
+        ("apps.0.domains", ["shop.dev/de"], "apps.shop.domains", "a path"),
+        ("apps.0.domains", ["shop.dev:443"], "apps.shop.domains", "a port"),
+        ("apps.0.domains", ["my shop.dev"], "apps.shop.domains", "white space"),
+        ("apps.0.domains", ["shop.dev\n"], "apps.shop.domains", "line break"),
+        ("apps.0.domains", ["*.shop.dev"], "apps.shop.domains", "wildcard"),
+        ("apps.0.domains", ["-bad.dev"], "apps.shop.domains", "'-bad'"),
+        ("apps.0.domains", ["bad-.dev"], "apps.shop.domains", "'bad-'"),
+        ("apps.0.domains", ["a..dev"], "apps.shop.domains", "the part ''"),
+        ("apps.0.domains", ["a_b.dev"], "apps.shop.domains", "'a_b'"),
+        ("apps.0.domains", ["a;{}.dev"], "apps.shop.domains", "'a;{}'"),
+        ("apps.0.domains", ["$(id).dev"], "apps.shop.domains", "'$(id)'"),
+        ("apps.0.domains", ["shop.dev."], "apps.shop.domains", "ends with a dot"),
+        ("apps.0.domains", ["shop"], "apps.shop.domains", "has no dot"),
+        ("apps.0.domains", ["203.0.113.5"], "apps.shop.domains", "is an address"),
+        ("apps.0.domains", ["2001:db8::1"], "apps.shop.domains", "is an address"),
+        ("apps.0.domains", ["shop.12"], "apps.shop.domains", "ends with a number"),
+        ("apps.0.domains", [f"a{LONG}.dev"], "apps.shop.domains", "63 characters"),
+        ("apps.0.domains", [f"{LONG}.{LONG}.{LONG}.{LONG}.dev"], "apps.shop.domains", "253"),
+        ("apps.0.domains", ["xn--zzzzzz99999.dev"], "apps.shop.domains", "international"),
+        ("apps.0.domains", ["bü_cher.dev"], "apps.shop.domains", "international"),
+        ("apps.0.domains", ["shop.dev", "SHOP.dev"], "apps.shop.domains", "twice"),
+        ("apps.0.domains", ["example.org"], "apps.shop.domains", "documentation's name"),
+        ("apps.0.domains", [f"d{n}.dev" for n in range(101)], "apps.shop.domains", "at most 100"),
+        # secrets
+        ("vault_app_secrets", ..., "vault_app_secrets.shop.SECRET_KEY", "is missing"),
+        ("vault_app_secrets", ["x"], "vault_app_secrets", "is not a dictionary"),
+        ("vault_app_secrets.shop", "x", "vault_app_secrets.shop", "is not a dictionary"),
+        ("vault_app_secrets.shop.SECRET_KEY", "", "vault_app_secrets.shop.SECRET_KEY", "missing"),
+        ("vault_app_secrets.shop.SECRET_KEY", 7, "vault_app_secrets.shop.SECRET_KEY", "not text"),
+        (
+            "vault_app_secrets.shop.POSTGRES_PASSWORD",
+            ...,
+            "vault_app_secrets.shop.POSTGRES_PASSWORD",
+            "is missing",
+        ),
+        (
+            "vault_app_secrets.shop.SECRET_KEY",
+            "changeme",
+            "vault_app_secrets.shop.SECRET_KEY",
+            "a placeholder",
+        ),
+        (
+            "vault_app_secrets.shop.SECRET_KEY",
+            "Change-Me-Change-Me-Change-Me-Change-Me",
+            "vault_app_secrets.shop.SECRET_KEY",
+            "a placeholder",
+        ),
+        (
+            "vault_app_secrets.shop.SECRET_KEY",
+            SECRET[:31],
+            "vault_app_secrets.shop.SECRET_KEY",
+            "shorter than 32 characters (31)",
+        ),
+        (
+            "vault_app_secrets.shop.SECRET_KEY",
+            SECRET + "\n",
+            "vault_app_secrets.shop.SECRET_KEY",
+            "ends with a line break",
+        ),
+        (
+            "vault_app_secrets.shop.SECRET_KEY",
+            SECRET + "\x00" + SECRET,
+            "vault_app_secrets.shop.SECRET_KEY",
+            "control character",
+        ),
+        (
+            "vault_app_secrets.shop.MAIL_PASSWORD",
+            "changeme",
+            "vault_app_secrets.shop.MAIL_PASSWORD",
+            "a placeholder",
+        ),
+        ("vault_app_secrets.shop.A-B", "x", "vault_app_secrets.shop.A-B", "is no name"),
+        (
+            "vault_app_secrets.shop.DATABASE_URL",
+            "postgresql://elsewhere",
+            "vault_app_secrets.shop.DATABASE_URL",
+            "is made from POSTGRES_PASSWORD",
+        ),
+        ("vault_deploy_keys", {"shop": "ssh-rsa AAAA"}, "vault_deploy_keys.shop", "no private key"),
+        ("vault_acme_eab", {"kid": "k"}, "vault_acme_eab.hmac_key", "is missing"),
+        (
+            "vault_registry_logins",
+            [{"registry": "r", "username": "u"}],
+            "vault_registry_logins[0].password",
+            "is missing",
+        ),
+        # unknown and renamed names
+        ("apps.0.modul", "x", "apps.shop.modul", "Did you mean module?"),
+        ("apps.0.colour", "x", "apps.shop.colour", "nothing knows"),
+        ("proxy_htpp_port", 81, "proxy_htpp_port", "Did you mean proxy_http_port?"),
+        ("postgress_memory_mb", 9, "postgress_memory_mb", "Did you mean postgres_memory_mb?"),
+        ("image_source", "debian", "image_source", "Did you mean images_source?"),
+        ("acme_emial", "x@y.dev", "acme_emial", "Did you mean acme_email?"),
+        ("vault_app_secret", {}, "vault_app_secret", "Did you mean vault_app_secrets?"),
+        # types and choices
+        ("images_source", "dockerhub", "images_source", "not one of the choices"),
+        ("tls", "letsencrypt", "tls", "not one of the choices"),
+        ("preflight_dns", "maybe", "preflight_dns", "not one of the choices"),
+        ("app_memory_mb", "256M", "app_memory_mb", "not a whole number"),
+        ("proxy_trusts_downstream", "maybe", "proxy_trusts_downstream", "neither true nor false"),
+        ("proxy_http_port", 0, "proxy_http_port", "is no port"),
+        ("proxy_http_port", 443, "proxy_https_port", "the port of proxy_http_port"),
+        ("apps.0.database", "mysql", "apps.shop.database", "not one of the choices"),
+        ("apps.0.state", "removed", "apps.shop.state", "not one of the choices"),
+        ("apps.0.protocol", "fastcgi", "apps.shop.protocol", "not one of the choices"),
+        ("apps.0.tls", "none", "apps.shop.tls", "not one of the choices"),
+        ("apps.0.processes", "many", "apps.shop.processes", "not a whole number"),
+        ("apps.0.processes", 0, "apps.shop.processes", "out of range"),
+        ("apps.0.threads", 1000, "apps.shop.threads", "out of range"),
+        ("apps.0.upload_mb", -1, "apps.shop.upload_mb", "out of range"),
+        ("apps.0.memory_mb", 4, "apps.shop.memory_mb", "out of range"),
+        ("apps.0.environment", ["A=b"], "apps.shop.environment", "not a dictionary"),
+        ("apps.0.environment", {"A-B": "c"}, "apps.shop.environment.A-B", "no name of a variable"),
+        ("apps.0.environment", {"A": [1]}, "apps.shop.environment.A", "not one value"),
+        (
+            "apps.0.environment",
+            {"SECRET_KEY": "c"},
+            "vault_app_secrets.shop.SECRET_KEY",
+            "environment, too",
+        ),
+        # the entry's own rules
+        ("apps.0.module", "app.py", "apps.shop.module", "is a file"),
+        ("apps.0.module", "shop/app.py:app", "apps.shop.module", "such as shop.app:app"),
+        ("apps.0.module", "shop:app; rm", "apps.shop.module", "no WSGI callable"),
+        ("apps.0.module", "shop:app\nattach-daemon = x", "apps.shop.module", "no WSGI callable"),
+        ("apps.0.health", "healthz", "apps.shop.health", "is no path"),
+        ("apps.0.init", "flask a\nflask b", "apps.shop.init", "line break"),
+        ("apps.0.volumes", ["data"], "apps.shop.volumes", "no absolute path"),
+        ("apps.0.volumes", ["/data/../etc"], "apps.shop.volumes", "no absolute path"),
+        ("apps.0.volumes", ["/srv:/data"], "apps.shop.volumes", "no absolute path"),
+        ("apps.0.volumes", ["/app/"], "apps.shop.volumes", "is taken"),
+        ("apps.0.packages", ["libpq5 curl"], "apps.shop.packages", "no package's name"),
+        ("apps.0.build_packages", ["$(id)"], "apps.shop.build_packages", "no package's name"),
+        ("apps.0.source", "/nowhere/at/all", "apps.shop.source", "does not exist"),
+        ("apps.0.source", "./shop", "apps.shop.source", "relative path"),
+        ("apps.0.source", "/etc/passwd", "apps.shop.source", "not a folder"),
+        ("apps.0.source", "/etc", "apps.shop.source", "names no dependencies"),
+        ("apps.0.source", "svn://host/shop", "apps.shop.source", "no URL"),
+        ("apps.0.folder", "web", "apps.shop.folder", "no folder in source"),
+        ("apps.0.folder", "../..", "apps.shop.folder", "no folder in source"),
+        ("apps.0.static", "assets", "apps.shop.static", "no folder in source"),
+        ("apps.0.dockerfile", "Dockerfile", "apps.shop.port", "is missing"),
+        ("apps.0.dockerfile", "Dockerfile", "apps.shop.dockerfile", "no file in source"),
+        # the site's own rules
+        ("acme_ca", "letsencript", "acme_ca", "Did you mean letsencrypt?"),
+        ("acme_ca", "http://ca.dev/dir", "acme_ca", "not https"),
+        ("acme_ca", "letsencrypt_staging", "acme_ca", "a test authority"),
+        ("acme_ca_bundle", "/nowhere.pem", "acme_ca_bundle", "not a file"),
+        ("build_ca_bundle", "/nowhere.pem", "build_ca_bundle", "not a file"),
+        ("tls", "own", "apps.shop.certificate", "is missing"),
+    ],
+)
+def test_refuses(source: Path, path: str, value: Any, variable: str, wrong: str) -> None:
+    found = findings(change(good(source), path, value))
+    hits = [f for f in found if f.variable == variable and wrong in str(f) and not f.warning]
+    assert hits, "\n".join(map(str, found))
+    if path.startswith("vault_") and isinstance(value, str) and value:
+        assert not any(value in str(finding) for finding in found if value != "x")
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("apps.0.domains", ["bücher.dev", "SHOP.dev", "xn--mnchen-3ya.dev"]),
+        ("apps.0.module", "shop.web.wsgi:application"),
+        ("apps.0.module", "shop:create_app('config.py', debug=False)"),
+        ("apps.0.module", "wsgi"),
+        ("apps.0.processes", "3"),
+        ("apps.0.source", "https://git.shop.dev/shop.git"),
+        ("apps.0.source", "git@git.shop.dev:team/shop.git"),
+        ("apps.0.source", "ssh://git@git.shop.dev:2222/shop.git"),
+        ("apps.0.source", "file:///srv/shop.git"),
+        ("apps.0.volumes", ["/data", "/var/lib/shop/uploads"]),
+        ("apps.0.packages", ["libpq5", "g++", "libc6:amd64"]),
+        ("vault_app_secrets.shop.MAIL_PASSWORD", "short but given by others"),
+        ("vault_app_secrets.shop.SECRET_KEY", "$ @:/%#'\"\\ {}" + SECRET),
+        ("proxy_http_port", "8080"),
+        ("my_own_variable", "x"),
+        ("acme_ca", "https://pebble.test:14000/dir"),
+        ("acme_ca", "zerossl"),
+        ("apps.0.name", UNKNOWN),
+        ("apps.0", UNKNOWN),
+        ("apps", UNKNOWN),
+        ("apps.0.domains", [UNKNOWN, "shop.dev"]),
+        ("vault_app_secrets.shop.SECRET_KEY", UNKNOWN),
+        ("vault_app_secrets", UNKNOWN),
+    ],
+)
+def test_accepts(source: Path, path: str, value: Any) -> None:
+    found = findings(change(good(source), path, value))
+    assert [f for f in found if not f.warning] == []
+
+
+def test_apps_do_not_share_a_name_or_a_domain(source: Path) -> None:
+    values = good(source)
+    values["apps"].append({**values["apps"][0], "domains": ["WWW.shop.dev"]})
+    assert "is the name of 2 entries" in str(findings(values)[0])
+    values["apps"][1]["name"] = "other"
+    values["vault_app_secrets"]["other"] = values["vault_app_secrets"]["shop"]
+    assert "already belongs to apps.shop" in str(findings(values)[0])
+
+
+def test_a_removed_app_needs_nothing_but_its_name(source: Path) -> None:
+    values = good(source)
+    values["apps"].append({"name": "old", "state": "absent"})
+    assert findings(values) == []
+
+
+def test_without_postgres_no_password_is_needed(source: Path) -> None:
+    values = change(good(source), "vault_app_secrets.shop.POSTGRES_PASSWORD", ...)
+    for database in ("sqlite", "none"):
+        assert findings(change(values, "apps.0.database", database)) == []
+
+
+def test_a_value_of_the_examples_is_refused(source: Path) -> None:
+    found = findings(good(source), examples={SECRET})
+    assert "an example's value" in str(found[0]) and SECRET not in str(found)
+
+
+def test_old_names_are_told_the_new_ones(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(OPTIONS, "proxy_acme_ca_uri", raising=False)
+    found = findings(good(source) | {"proxy_acme_ca_uri": "https://ca.dev/dir"})
+    assert [f.wrong for f in found] == ["is now called acme_ca"]
+
+
+def test_a_misspelt_app_among_the_secrets_is_named(source: Path) -> None:
+    values = good(source)
+    values["vault_app_secrets"]["shpo"] = values["vault_app_secrets"].pop("shop")
+    warnings = [str(f) for f in findings(values) if f.warning]
+    assert warnings == ["vault_app_secrets.shpo: belongs to no app. Did you mean shop?"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "warnings", "errors"),
+    [("prod", 0, 1), ("production", 0, 1), ("staging", 0, 0), ("local", 0, 0), ("shop", 1, 0)],
+)
+def test_the_test_authority_belongs_to_test_environments(
+    source: Path, environment: str, warnings: int, errors: int
+) -> None:
+    found = findings(good(source) | {"acme_ca": "letsencrypt_staging"}, environment)
+    assert [len([f for f in found if f.warning is w]) for w in (True, False)] == [warnings, errors]
+
+
+def test_an_archive_needs_its_folder(source: Path) -> None:
+    known = OPTIONS | {"images_source": {"type": "str"}, "images_archive_dir": {"type": "path"}}
+    site = Site(good(source) | {"images_source": "archive"}, known, ENTRY, now=NOW)
+    assert "images_archive_dir: is missing" in str(check_site(site)[0])
+    site.values["images_archive_dir"] = "/nowhere"
+    assert "is not a folder" in str(check_site(site)[0])
+    site.values["images_archive_dir"] = str(source)
+    assert check_site(site) == []
+
+
+def test_passwords_in_urls_are_not_shown(source: Path) -> None:
+    found = findings(change(good(source), "apps.0.source", "svn://me:hunter2@host/shop"))
+    assert "***@host" in str(found[0]) and "hunter2" not in str(found[0])
+
+
+def test_the_example_address_is_not_waited_for() -> None:
+    assert "address of the documentation" in str(check_address("web1", "203.0.113.10")[0])
+    assert check_address("web1", "192.168.1.5") == check_address("web1", "web1.shop.dev") == []
+
+
+# -- own certificates -----------------------------------------------------------------------------
+
+
+class Authority:
+    """Makes chains of certificates, as an authority would."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ca, self.ca_key = self.certify("ca", authority=True)
+
+    def certify(self, name: str, *, authority: bool = False, days: tuple[int, int] = (-10, 80)):
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(subject if authority else self.ca.subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(NOW + datetime.timedelta(days=days[0]))
+            .not_valid_after(NOW + datetime.timedelta(days=days[1]))
+            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+            .add_extension(
+                x509.SubjectAlternativeName([x509.DNSName(n) for n in (name, f"*.{name}")]), False
+            )
+        )
+        return builder.sign(key if authority else self.ca_key, hashes.SHA256()), key
+
+    def write(self, chain: list[x509.Certificate], key: Any, password: bytes = b"") -> dict:
+        pem = serialization.Encoding.PEM
+        certificate, private = self.folder / "chain.pem", self.folder / "key.pem"
+        certificate.write_bytes(b"".join(c.public_bytes(pem) for c in chain))
+        encryption = (
+            serialization.BestAvailableEncryption(password)
+            if password
+            else serialization.NoEncryption()
+        )
+        private.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, encryption))
+        return {"tls": "own", "certificate": str(certificate), "certificate_key": str(private)}
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+def own(source: Path, files: dict[str, str]) -> list[Finding]:
+    values = good(source)
+    values["apps"][0].update(files)
+    return findings(values)
+
+
+def test_an_own_certificate_with_its_chain_passes(source: Path, authority: Authority) -> None:
+    leaf, key = authority.certify("shop.dev")
+    assert own(source, authority.write([leaf, authority.ca], key)) == []
+
+
+def test_an_own_certificate_in_the_wrong_order(source: Path, authority: Authority) -> None:
+    leaf, key = authority.certify("shop.dev")
+    found = own(source, authority.write([authority.ca, leaf], key))
+    assert any("did not sign" in str(f) and not f.warning for f in found)
+    assert any("is not the key" in str(f) for f in found)
+
+
+def test_an_own_certificate_with_the_key_of_another(source: Path, authority: Authority) -> None:
+    leaf, _ = authority.certify("shop.dev")
+    _, other = authority.certify("shop.dev")
+    found = own(source, authority.write([leaf, authority.ca], other))
+    assert [f.variable for f in found] == ["apps.shop.certificate_key"]
+
+
+@pytest.mark.parametrize(
+    ("days", "wrong", "warning"),
+    [
+        ((-90, -1), "ended on 2026-05-31", False),
+        ((1, 90), "starts only on 2026-06-02", False),
+        ((-80, 5), "ends on 2026-06-06", True),
+    ],
+)
+def test_an_own_certificate_out_of_its_dates(
+    source: Path, authority: Authority, days: tuple[int, int], wrong: str, warning: bool
+) -> None:
+    leaf, key = authority.certify("shop.dev", days=days)
+    found = own(source, authority.write([leaf, authority.ca], key))
+    assert [wrong in str(f) and f.warning is warning for f in found] == [True]
+
+
+def test_an_own_certificate_for_other_names(source: Path, authority: Authority) -> None:
+    leaf, key = authority.certify("other.dev")
+    found = own(source, authority.write([leaf, authority.ca], key))
+    assert "does not cover shop.dev, www.shop.dev, only *.other.dev" in str(found[0])
+
+
+def test_an_own_certificate_that_is_none(source: Path, authority: Authority) -> None:
+    leaf, key = authority.certify("shop.dev")
+    files = authority.write([leaf, authority.ca], key, password=b"hunter2")
+    assert "has a passphrase" in str(own(source, files)[0])
+    Path(files["certificate"]).write_text("nothing")
+    Path(files["certificate_key"]).unlink()
+    text = "\n".join(map(str, own(source, files)))
+    assert "no readable PEM" in text and "cannot be read on this machine" in text
+
+
+# -- servers --------------------------------------------------------------------------------------
+
+FACTS = {
+    "distribution": "Debian",
+    "distribution_version": "13.1",
+    "distribution_major_version": "13",
+    "architecture": "x86_64",
+    "userspace_bits": "64",
+    "memtotal_mb": 2000,
+    "all_ipv4_addresses": ["10.0.0.5"],
+    "all_ipv6_addresses": ["fe80::1%eth0"],
+}
+SEEN = {
+    "listeners": [],
+    "docker_root": "/var/lib/docker",
+    "free_mb": 20000,
+    "edge": False,
+    "deployed": [],
+    "postgres": {"shop": ""},
+    "certified": [],
+    "resolved": {"shop.dev": {"addresses": ["10.0.0.5"], "error": ""}},
+    "directory": "",
+    "directory_in_use": False,
+}
+
+
+def server(**changed: Any) -> list[Finding]:
+    facts, seen, more = dict(FACTS), dict(SEEN), {}
+    for name, value in changed.items():
+        kind = facts if name in facts else seen if name in seen else more
+        kind[name] = value
+    return check_server(
+        Server(
+            name="web1",
+            facts=facts,
+            seen=seen,
+            **{
+                "addresses": {"198.51.100.7"},
+                "postgres": 17,
+                "apps": ["shop"],
+                "resolves": {"shop.dev"},
+                "ca": "https://ca.dev/dir",
+                **more,
+            },
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"distribution_major_version": "12", "distribution_version": "12.9"},
+        {"distribution": "Ubuntu", "distribution_version": "24.04"},
+        {"architecture": "aarch64"},
+        {"listeners": [{"port": 80, "kind": "container", "name": "n", "project": "edge"}]},
+        {"postgres": {"shop": "17"}},
+        {"resolved": {"shop.dev": {"addresses": ["198.51.100.7"], "error": ""}}},
+        {"resolved": {"shop.dev": {"addresses": ["127.0.1.1"], "error": ""}}},
+        {"resolved": {"shop.dev": {"addresses": [], "error": "no"}}, "dns": "skip"},
+        {"resolves": {"shop.localhost"}, "resolved": {}},
+        {"directory": "down", "ca": ""},
+        {"edge": True, "free_mb": 4000},
+        {"deployed": ["shop"]},
+    ],
+)
+def test_a_good_server_passes(changed: dict[str, Any]) -> None:
+    assert server(**changed) == []
+
+
+NOBODY = {"port": 80, "kind": "unknown", "name": "", "maybe": ["apache2"]}
+
+
+@pytest.mark.parametrize(
+    ("changed", "text", "warning"),
+    [
+        ({"distribution_major_version": "11"}, "web1: system = 'Debian 13.1'", False),
+        ({"distribution": "Ubuntu", "distribution_version": "22.04"}, "Ubuntu 22.04", False),
+        ({"distribution": "Fedora"}, "is not supported", False),
+        ({"architecture": "armv7l"}, "web1: architecture = 'armv7l", False),
+        ({"userspace_bits": "32"}, "32 bits", False),
+        ({"memtotal_mb": 449}, "memory = '449 MB': is too small", False),
+        ({"memtotal_mb": 899}, "memory = '899 MB': is scarce", True),
+        ({"free_mb": 2999}, "is too small", False),
+        ({"free_mb": 7999}, "is scarce", True),
+        ({"free_mb": 2999, "edge": True}, "is scarce", True),
+        ({"free_mb": 400, "edge": True}, "is too small", False),
+        (
+            {"listeners": [{"port": 80, "kind": "process", "name": "nginx (process 7)"}]},
+            "port 80: is taken by nginx (process 7)",
+            False,
+        ),
+        (
+            {"listeners": [{"port": 443, "kind": "container", "name": "web", "project": ""}]},
+            "port 443: is taken by the container web",
+            False,
+        ),
+        ({"listeners": [NOBODY]}, "perhaps apache2); only root may see", False),
+        ({"listeners": [NOBODY], "edge": True}, "only root may see", True),
+        ({"postgres": {"shop": "16"}}, "volume shop-db_data: was made by Postgres 16", False),
+        (
+            {"resolved": {"shop.dev": {"addresses": [], "error": "Name not known"}}},
+            "domain shop.dev: does not resolve (Name not known)",
+            False,
+        ),
+        (
+            {"resolved": {"shop.dev": {"addresses": [], "error": "no"}}, "dns": "warning"},
+            "does not resolve",
+            True,
+        ),
+        (
+            {"resolved": {"shop.dev": {"addresses": [], "error": "no"}}, "certified": ["shop.dev"]},
+            "does not resolve",
+            True,
+        ),
+        (
+            {"resolved": {"shop.dev": {"addresses": ["9.9.9.9", "10.0.0.5"], "error": ""}}},
+            "resolves to 9.9.9.9, which is not this server",
+            True,
+        ),
+        ({"directory": "refused"}, "cannot be asked from web1: refused", False),
+        (
+            {"directory": "refused", "directory_in_use": True, "certified": ["shop.dev"]},
+            "cannot be asked",
+            True,
+        ),
+        ({"directory": "refused", "certified": ["shop.dev"]}, "cannot be asked", False),
+        ({"deployed": ["blog", "shop"]}, "app blog: runs here, and apps does not name it", True),
+    ],
+)
+def test_a_server_is_refused(changed: dict[str, Any], text: str, warning: bool) -> None:
+    found = server(**changed)
+    assert [(text in str(f), f.warning) for f in found] == [(True, warning)], found
+
+
+@pytest.mark.parametrize(
+    ("image", "major"),
+    [
+        ("postgres:17-trixie", 17),
+        ("postgres:17.2@sha256:0a", 17),
+        ("registry.dev:5000/postgres:16", 16),
+        ("postgres:latest", None),
+        ("registry.dev:5000/postgres", None),
+        (None, None),
+    ],
+)
+def test_the_tag_tells_the_major_version(image: str | None, major: int | None) -> None:
+    assert postgres_major(image) == major
+
+
+def test_listeners_are_read_from_the_kernels_tables() -> None:
+    table = (
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt uid t inode\n"
+        "   0: 00000000:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 4711 1\n"
+        "   1: 0100007F:01BB 0100007F:9999 01 00000000:00000000 00:00000000 00000000 0 0 4712 1\n"
+    )
+    assert listening_sockets(iter([table, ""])) == {80: {"4711"}}
+
+
+def test_the_container_that_publishes_a_port_is_named() -> None:
+    containers = [
+        {"Names": ["/db"], "Ports": [{"PrivatePort": 80}], "Labels": None},
+        {"Names": ["/web"], "Ports": [{"PublicPort": 80}], "Labels": {}},
+    ]
+    assert publisher(containers, 80) == {"name": "web", "project": ""}
+    assert publisher(containers, 443) is None
+
+
+def test_the_look_at_a_server_copes_with_what_is_not_there(tmp_path: Path) -> None:
+    assert free_mb(tmp_path / "not" / "there") > 0
+    assert resolve(["nowhere.invalid", "localhost"], seconds=20)["localhost"]["addresses"]
+    assert "refused" in directory_error("https://127.0.0.1:9/dir", "")
+    assert "holds no certificate" in directory_error("https://127.0.0.1:9/dir", "nothing")
+
+
+# -- what follows from good values ----------------------------------------------------------------
+
+
+def test_international_domains_become_ascii() -> None:
+    assert ascii_domain("Bücher.Example") == "xn--bcher-kva.example"
+    assert ascii_domain("WWW.shop.dev") == "www.shop.dev"
+    assert ascii_domains([{"domains": ["bücher.dev"]}, {"state": "absent"}]) == [
+        {"domains": ["xn--bcher-kva.dev"]},
+        {"state": "absent"},
+    ]
+
+
+# -- whole runs -----------------------------------------------------------------------------------
+
+PREFLIGHT = "playbooks/preflight.yml"
+
+
+def run(
+    folder: Path,
+    values: dict[str, Any],
+    host: dict[str, Any],
+    *options: str,
+    playbook: str = PREFLIGHT,
+) -> tuple[int, str]:
+    folder.mkdir(exist_ok=True)
+    inventory = {"servers": {"hosts": {"web1": host}, "vars": values}}
+    (folder / "hosts.yml").write_text(yaml.safe_dump(inventory, allow_unicode=True))
+    done = subprocess.run(
+        ["ansible-playbook", "-i", folder, playbook, *options],
+        cwd=ROOT,
+        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_one_run_reports_all_problems_and_no_secret(tmp_path: Path) -> None:
+    values = {
+        "acme_email": "{{ nowhere_set }}",
+        "proxy_htpp_port": 81,
+        "preflight_dns": "maybe",
+        "app_memory_mb": "much",
+        "apps": [
+            {"name": "shop", "domains": ["https://shop.dev", "{{ neither }}"], "modul": "x"},
+            {"name": "Blog", "source": "/nowhere"},
+        ],
+        "vault_app_secrets": {
+            "shop": {"SECRET_KEY": "hunter2-hunter2", "POSTGRES_PASSWORD": "{{ nor_this }}"}
+        },
+    }
+    code, text = run(tmp_path / "prod", values, {"ansible_host": "203.0.113.10"})
+    assert code != 0
+    for part in (
+        "acme_email: cannot be computed ('nowhere_set' is undefined",
+        "apps[0].domains[1]: cannot be computed ('neither' is undefined",
+        "vault_app_secrets.shop.POSTGRES_PASSWORD: cannot be computed ('nor_this' is undefined",
+        "Did you mean proxy_http_port?",
+        "preflight_dns = 'maybe'",
+        "app_memory_mb = 'much'",
+        "apps.shop.domains = 'https://shop.dev'",
+        "apps.shop.modul = 'x': is a key that nothing knows. Did you mean module?",
+        "apps.shop.source: is missing",
+        "apps[1].name = 'Blog'",
+        "vault_app_secrets.shop.SECRET_KEY: is shorter than 32 characters (15)",
+        "web1.ansible_host = '203.0.113.10'",
+    ):
+        assert part in text, text
+    assert "hunter2" not in text
+    assert "Traceback" not in text
+    assert text.count("TASK [") == 1
+
+
+def test_a_server_that_does_not_answer_is_one_of_the_problems(tmp_path: Path) -> None:
+    host = {"ansible_host": "127.0.0.1", "ansible_port": 9, "ansible_ssh_retries": 0}
+    code, text = run(tmp_path / "prod", {"apps": []}, host, playbook="site.yml")
+    assert code != 0
+    assert "web1: ansible_host = '127.0.0.1': does not answer over SSH" in text
+    assert "Connection refused" in text
+    assert "apps = []" in text
+    assert "PLAY [Provision]" not in text
+
+
+def test_an_inventory_without_servers_is_told(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text("web:\n  hosts: {web1: {}}\n")
+    done = subprocess.run(
+        ["ansible-playbook", "-i", tmp_path / "hosts.yml", "site.yml"],
+        cwd=ROOT,
+        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert "has no host in the group servers (its groups: web)" in done.stdout + done.stderr
+
+
+def test_the_shipped_inventories_hold_no_unknown_name() -> None:
+    for file in ROOT.glob("inventory/*/group_vars/all/*.yml"):
+        text = file.read_text()
+        if text.startswith("$ANSIBLE_VAULT"):
+            continue
+        values = yaml.safe_load(text) or {}
+        found = findings({n: v for n, v in values.items() if n != "apps"}, file.parts[-4])
+        assert [str(f) for f in found if "nothing knows" in f.wrong] == []
+        for app in values.get("apps", []):
+            assert set(app) - set(ENTRY) == set()
