@@ -93,7 +93,11 @@ class ActionModule(ActionBase):
             cause = re.search(r"'[\w.]+' is undefined|has no attribute '\w+'", str(error))
             why = (cause[0] if cause else "") if secret else " ".join(str(error).split())[:160]
             wrong = f"cannot be computed ({why or type(error).__name__})"
-            fix = "Set the variable that it refers to, or mend the expression"
+            fix = (
+                "Write !unsafe before a value that holds {{, {% or {#"
+                if secret and not cause
+                else "Set the variable that it refers to, or mend the expression"
+            )
             self._broken.append(Finding(where, wrong, fix))
             return UNKNOWN
         if isinstance(value, dict):

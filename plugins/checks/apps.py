@@ -21,6 +21,11 @@ RANGES = {
     "memory_mb": (32, 1048576),
     "port": (1, 65535),
 }
+REQUIRED = {
+    "source": "Name the app's folder on this machine, or a git URL",
+    "domains": "Name the host names that point to the server",
+    "module": "Name the WSGI callable, such as my_app:app or my_app:create_app()",
+}
 INSTALLABLE = ("requirements.txt", "pyproject.toml", "pdm.lock")
 TAKEN_PATHS = {"/", "/app", "/etc", "/proc", "/run", "/sockets", "/sys", "/tmp"}  # noqa: S108
 
@@ -113,17 +118,15 @@ def _keys(app: dict[str, Any], where: str, options: dict[str, Any]) -> list[Find
             fix = f"Did you mean {near}?" if near else "The keys are in roles/app/README.md"
             shown = shown_unless_secret(str(key), value)
             found.append(Finding(f"{where}.{key}", "is a key that nothing knows", fix, shown))
+        elif key in ("name", *REQUIRED) and value is None:
+            continue  # reported as missing
         elif key != "name" and (error := type_error(options[key], value)):
             found.append(Finding(f"{where}.{key}", *error, value))
     return found
 
 
 def _required(app: dict[str, Any], where: str) -> list[Finding]:
-    wanted = {
-        "source": "Name the app's folder on this machine, or a git URL",
-        "domains": "Name the host names that point to the server",
-        "module": "Name the WSGI callable, such as my_app:app or my_app:create_app()",
-    }
+    wanted = dict(REQUIRED)
     if app.get("dockerfile"):
         del wanted["module"]
         wanted["port"] = "Say on which port the container listens, as dockerfile is set"
@@ -136,6 +139,7 @@ def _required(app: dict[str, Any], where: str) -> list[Finding]:
 
 def check_entry(app: dict[str, Any], where: str) -> list[Finding]:
     """Check the keys of one entry that have rules of their own."""
+    app = {key: value for key, value in app.items() if value is not UNKNOWN}
     found = [
         Finding(f"{where}.{key}", "is out of range", f"Choose {low} to {high}", app[key])
         for key, (low, high) in RANGES.items()

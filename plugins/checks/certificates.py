@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtensionOID
 
 from checks.domains import ascii_domain, domain_error
-from checks.report import HIDDEN, Finding
+from checks.report import HIDDEN, UNKNOWN, Finding
 
 WARN_DAYS = 14
 
@@ -44,6 +44,8 @@ def check_certificate(
     found, content = [], {}
     for name in ("certificate", "certificate_key"):
         path = app.get(name)
+        if path is UNKNOWN:
+            continue
         if not path:
             fix = "Name a PEM file on this machine, or set tls to acme or selfsigned"
             found.append(Finding(f"{where}.{name}", "is missing, and tls is own", fix))

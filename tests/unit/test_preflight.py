@@ -2,8 +2,11 @@
 
 import copy
 import datetime
+import json
 import os
 import subprocess
+import sys
+import urllib.parse
 from pathlib import Path
 from typing import Any
 
@@ -677,6 +680,42 @@ def test_international_domains_become_ascii() -> None:
         {"domains": ["xn--bcher-kva.dev"]},
         {"state": "absent"},
     ]
+
+
+def test_any_printable_character_of_a_secret_survives(tmp_path: Path) -> None:
+    secret = "$HOME ${x} $$ @ : / % %2F # ' \" \\ \\n ü & ? + = `id` {} end"
+    values = tmp_path / "values.json"
+    entry = {"name": "shop", "domains": ["shop.dev"], "database": "postgres"}
+    values.write_text(
+        json.dumps({"app_entry": entry, "app_secrets": {"POSTGRES_PASSWORD": secret}})
+    )
+    done = subprocess.run(
+        [
+            *("ansible", "localhost", "-i", "localhost,", "-c", "local"),
+            *("-e", "@roles/app/defaults/main.yml", "-e", "@roles/app/vars/main.yml"),
+            *("-e", f"@{values}", "-e", f"ansible_python_interpreter={sys.executable}"),
+            *("-m", "ansible.builtin.copy"),
+            *("-a", f"content={{{{ __app_secrets.DATABASE_URL }}}} dest={tmp_path}/url"),
+        ],
+        cwd=ROOT,
+        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    url = urllib.parse.urlsplit((tmp_path / "url").read_text())
+    assert (url.hostname, url.port, url.path, url.query) == ("db", 5432, "/shop", "")
+    assert urllib.parse.unquote(url.password or "") == secret
+
+    # The entrypoint exports what the file holds, byte by byte.
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets/SECRET_KEY").write_text(secret)
+    script = (ROOT / "roles/app/files/runtime/entrypoint").read_text()
+    (tmp_path / "entrypoint").write_text(script.replace("/run/secrets", f"{tmp_path}/secrets"))
+    shown = subprocess.run(
+        ["sh", tmp_path / "entrypoint", "printenv", "SECRET_KEY"], capture_output=True, text=True
+    )
+    assert shown.stdout == secret + "\n"
 
 
 # -- whole runs -----------------------------------------------------------------------------------
