@@ -32,6 +32,12 @@ up: .venv/.locked ## Boot a throwaway server and deploy to it, as to production
 down: .venv/.locked ## Remove what `make up` made, and nothing else
 	@ansible-playbook $(LOCAL) playbooks/dev.yml -e dev_state=absent
 
+.PHONY: vault
+vault: ENV = prod
+vault: ROTATE =
+vault: .venv/.locked ## Write inventory/ENV's encrypted secrets, or add missing ones (ENV=prod, ROTATE=app.NAME)
+	@scripts/vault $(if $(ROTATE),--rotate "$(ROTATE)") "inventory/$(ENV)"
+
 .PHONY: test
 test: lint test-unit test-app test-molecule ## Lint, unit tests, the app's tests, every Molecule scenario
 
