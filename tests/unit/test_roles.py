@@ -42,15 +42,6 @@ def test_task_files_fit_a_screen(role: Path) -> None:
         assert len(file.read_text().splitlines()) <= limit, file
 
 
-def test_vault_files_are_encrypted() -> None:
-    vaults = [
-        file
-        for file in (ROOT / "inventory").rglob("vault*.yml")
-        if not file.read_text().startswith("$ANSIBLE_VAULT;")
-    ]
-    assert vaults == []
-
-
 def test_collections_are_those_of_the_locked_ansible() -> None:
     wanted = yaml.safe_load((ROOT / "requirements.yml").read_text())["collections"]
     site = next(
