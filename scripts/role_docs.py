@@ -1,4 +1,8 @@
-"""Write each role's README from its argument specs; ``--check`` only says which ones are stale."""
+"""
+Write each role's README, and the keys of an app in docs/inventory.md, from the argument specs.
+
+``--check`` only says which ones are stale.
+"""
 
 import argparse
 import re
@@ -8,7 +12,12 @@ from typing import Any
 
 import yaml
 
-ROLES = Path(__file__).parent.parent / "roles"
+ROOT = Path(__file__).parent.parent
+ROLES = ROOT / "roles"
+INVENTORY = ROOT / "docs/inventory.md"
+# Between these two lines of docs/inventory.md.
+BEGIN = "<!-- Written by `make docs` from roles/app/meta/argument_specs.yml. -->\n"
+END = "<!-- End of what is written. -->\n"
 
 
 def render(role: Path) -> str:
@@ -42,6 +51,23 @@ def render(role: Path) -> str:
             lines += ["", "| variable | type | default | |", "| --- | --- | --- | --- |"]
             lines += _rows(spec["options"], defaults)
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
+
+
+def render_inventory() -> str:
+    """
+    Render docs/inventory.md anew, with the keys of an app as its role knows them.
+
+    Returns
+    -------
+    str
+        Markdown: the page as it is, but for what stands between the two marks.
+    """
+    specs = yaml.safe_load((ROLES / "app/meta/argument_specs.yml").read_text())["argument_specs"]
+    rows = _rows(specs["main"]["options"]["app_entry"]["options"], {})
+    table = ["| key | type | | |", "| --- | --- | --- | --- |", *rows]
+    before, _, rest = INVENTORY.read_text().partition(BEGIN)
+    after = rest.partition(END)[2]
+    return before + BEGIN + "\n" + "\n".join(table) + "\n\n" + END + after
 
 
 def _rows(options: dict[str, Any], defaults: dict[str, Any], prefix: str = "") -> list[str]:
@@ -79,12 +105,13 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
     stale = []
-    for role in sorted(ROLES.iterdir()):
-        readme, wanted = role / "README.md", render(role)
-        if not readme.exists() or readme.read_text() != wanted:
-            stale.append(str(readme.relative_to(ROLES.parent)))
+    pages = {role / "README.md": render(role) for role in sorted(ROLES.iterdir())}
+    pages[INVENTORY] = render_inventory()
+    for page, wanted in pages.items():
+        if not page.exists() or page.read_text() != wanted:
+            stale.append(str(page.relative_to(ROOT)))
             if not check:
-                readme.write_text(wanted)
+                page.write_text(wanted)
     if stale:
         print(("Stale, run `make docs`: " if check else "Written: ") + ", ".join(stale))
     return 1 if check and stale else 0

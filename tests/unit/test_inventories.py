@@ -114,20 +114,20 @@ def named_in_example(indent: str) -> set[str]:
     return set(re.findall(rf"^{indent}(?:# |- )?([a-z_]+):(?: |$)", EXAMPLE.read_text(), re.M))
 
 
+def example_keys() -> set[str]:
+    """Name the example's top-level keys, secrets and keys in comments as well."""
+    vault = (EXAMPLE.parent / "vault.yml.example").read_text()
+    return named_in_example("") | set(re.findall(r"^(?:# )?(vault_\w+):", vault, re.M))
+
+
 @pytest.mark.parametrize("inventory", INVENTORIES, ids=lambda path: path.name)
 def test_every_inventory_parses_and_names_no_key_that_the_example_does_not(
     inventory: Path,
 ) -> None:
-    known = named_in_example("") | {
-        key[2:] if key.startswith("# ") else key
-        for key in re.findall(
-            r"^(?:# )?vault_\w+", (EXAMPLE.parent / "vault.yml.example").read_text(), re.M
-        )
-    }
     host = variables(inventory)
     # Ansible's own, and those of the throwaway server and its test CA.
     given = {k for k in host if not re.match(r"ansible_|dev_|proxy_|inventory_", k)}
-    assert given - known == set()
+    assert given - example_keys() == set()
     app_keys = named_in_example("    ") | {"name"}
     for app in host["apps"]:
         assert set(app) - app_keys == set()
@@ -137,6 +137,13 @@ def test_the_example_names_every_key_of_an_app() -> None:
     spec = yaml.safe_load((ROOT / "roles/app/meta/argument_specs.yml").read_text())
     options = spec["argument_specs"]["main"]["options"]["app_entry"]["options"]
     assert set(options) - (named_in_example("    ") | {"name"}) == set()
+
+
+def test_the_docs_describe_every_key_of_the_example() -> None:
+    page = (ROOT / "docs/inventory.md").read_text().partition("## An app")[0]
+    described = set(re.findall(r"^\| `(\w+)` \|", page, re.M))
+    # The names of all upstream images would outweigh the rest of the example.
+    assert described == example_keys() | {"images_registry"}
 
 
 def test_staging_differs_from_prod_by_its_domains_and_its_ca() -> None:
