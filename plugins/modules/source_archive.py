@@ -28,6 +28,11 @@ description:
 options:
   path: {description: The folder to pack., type: path, required: true}
   dest: {description: The archive to write; without it only the digest is computed., type: path}
+  folder: {description: Pack only this folder of the path., type: str, default: ""}
+  gitignore:
+    description: Whether .gitignore counts; not in a checkout, which holds nothing but what was committed.
+    type: bool
+    default: true
 author: flask-vps maintainers
 """
 
@@ -49,7 +54,7 @@ files: {description: How many files are inside., type: int, returned: always}
 ALWAYS_IGNORED = (".git", ".venv", "venv", "__pycache__", "*.pyc", ".env", ".env.*", "node_modules")
 
 
-def source_files(root: Path) -> Iterator[Path]:
+def source_files(root: Path, gitignore: bool = True) -> Iterator[Path]:
     """
     Walk a folder as git would.
 
@@ -57,6 +62,8 @@ def source_files(root: Path) -> Iterator[Path]:
     ----------
     root : pathlib.Path
         The folder to walk.
+    gitignore : bool, optional
+        Whether the folder's own .gitignore files count.
 
     Yields
     ------
@@ -64,12 +71,14 @@ def source_files(root: Path) -> Iterator[Path]:
         Files and symbolic links below `root` that are not ignored, in a stable order.
     """
     specs = [(root, GitIgnoreSpec.from_lines(ALWAYS_IGNORED))]
-    yield from _walk(root, specs)
+    yield from _walk(root, specs, gitignore)
 
 
-def _walk(folder: Path, specs: list[tuple[Path, GitIgnoreSpec]]) -> Iterator[Path]:
+def _walk(
+    folder: Path, specs: list[tuple[Path, GitIgnoreSpec]], gitignore: bool
+) -> Iterator[Path]:
     ignore_file = folder / ".gitignore"
-    if ignore_file.is_file():
+    if gitignore and ignore_file.is_file():
         lines = ignore_file.read_text(encoding="utf-8", errors="replace").splitlines()
         specs = [*specs, (folder, GitIgnoreSpec.from_lines(lines))]
     for entry in sorted(folder.iterdir()):
@@ -78,7 +87,7 @@ def _walk(folder: Path, specs: list[tuple[Path, GitIgnoreSpec]]) -> Iterator[Pat
         if _ignored(entry, specs, is_folder):
             continue
         if is_folder:
-            yield from _walk(entry, specs)
+            yield from _walk(entry, specs, gitignore)
         elif entry.is_file() or entry.is_symlink():
             yield entry
 
@@ -93,7 +102,7 @@ def _ignored(entry: Path, specs: list[tuple[Path, GitIgnoreSpec]], is_folder: bo
     return verdict
 
 
-def pack(root: Path) -> tuple[bytes, str, int]:
+def pack(root: Path, gitignore: bool = True) -> tuple[bytes, str, int]:
     """
     Pack a folder.
 
@@ -101,6 +110,8 @@ def pack(root: Path) -> tuple[bytes, str, int]:
     ----------
     root : pathlib.Path
         The folder to pack.
+    gitignore : bool, optional
+        Whether the folder's own .gitignore files count.
 
     Returns
     -------
@@ -114,7 +125,7 @@ def pack(root: Path) -> tuple[bytes, str, int]:
     buffer = io.BytesIO()
     count = 0
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for file in source_files(root):
+        for file in source_files(root, gitignore):
             info = tar.gettarinfo(file, arcname=file.relative_to(root).as_posix())
             info.uid = info.gid = info.mtime = 0
             info.uname = info.gname = ""
@@ -135,6 +146,8 @@ def main() -> None:
         argument_spec={
             "path": {"type": "path", "required": True},
             "dest": {"type": "path"},
+            "folder": {"type": "str", "default": ""},
+            "gitignore": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
     )
@@ -143,8 +156,13 @@ def main() -> None:
     root = Path(module.params["path"])
     if not root.is_dir():
         module.fail_json(msg=f"The source {root} is not a folder on the controller.")
+    folder = module.params["folder"]
+    if folder:
+        root, top = (root / folder).resolve(), root.resolve()
+        if not root.is_dir() or not root.is_relative_to(top):
+            module.fail_json(msg=f"The source has no folder {folder}: mend `folder` of the app's entry.")
 
-    archive, digest, count = pack(root)
+    archive, digest, count = pack(root, module.params["gitignore"])
     if not count:
         module.fail_json(msg=f"The source {root} holds no file that git would not ignore.")
     changed = False

@@ -1,0 +1,218 @@
+#!/usr/bin/python
+"""Ansible module: have one version of a git repository in a folder of the controller."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: git_source
+short_description: Have one version of a git repository in a folder
+description:
+  - Checks out a branch, tag or commit, with its submodules and nothing else in the folder.
+  - The folder is a cache of the controller's, so nothing that it does there counts as a change.
+options:
+  url: {description: Address of the repository., type: str, required: true}
+  version: {description: Branch, tag or commit; empty means the remote's HEAD., type: str, default: ""}
+  dest: {description: Folder for the checkout; whatever else is in it is removed., type: path, required: true}
+  key: {description: Private SSH key, if one is needed., type: str, default: ""}
+  app: {description: Name of the app, for messages., type: str, required: true}
+author: flask-vps maintainers
+"""
+
+EXAMPLES = r"""
+- name: Fetch the app
+  git_source: {app: shop, url: "https://git.example/shop.git", version: v1.2, dest: /tmp/shop}
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+commit: {description: The commit that is checked out., type: str, returned: always}
+"""
+
+# What git says, and what the operator can do about it.
+ADVICE = {
+    r"Permission denied \(publickey|Load key|error in libcrypto|invalid format": (
+        "the key was refused. Put the private key of a deploy key of that repository into "
+        "vault_deploy_keys.{app}, whole, with its first and last line"
+    ),
+    r"could not read Username|Authentication failed|terminal prompts disabled": (
+        "the repository does not exist or is private. For a private one use its SSH address "
+        "(git@host:path) as source, with a deploy key in vault_deploy_keys.{app}"
+    ),
+    r"Host key verification failed|REMOTE HOST IDENTIFICATION": (
+        "the host's key is not the one in this machine's known_hosts. If it has changed for a good "
+        "reason, remove the old one with ssh-keygen -R HOST"
+    ),
+    r"Could not resolve host|Name or service not known|Connection (refused|timed out)|unreachable": (
+        "this machine does not reach the host. Is the address right, and the network up?"
+    ),
+    r"not found|does not appear to be a git repository|does not exist|not exist": (
+        "there is no such repository, or the key may not read it. Mend `source` of the app's entry"
+    ),
+    r"certificate problem|server certificate": (
+        "the host's certificate is not trusted on this machine. Set git's http.sslCAInfo to your CA"
+    ),
+}
+
+
+class GitError(Exception):
+    """Something that the operator can mend."""
+
+
+@contextmanager
+def _environment(key: str) -> Iterator[dict[str, str]]:
+    ssh = ["ssh", "-oBatchMode=yes", "-oStrictHostKeyChecking=accept-new", "-oConnectTimeout=20"]
+    with tempfile.TemporaryDirectory() as folder:
+        if key:
+            # mkdtemp made the folder for this user alone; ssh insists on the same for the file.
+            file = Path(folder) / "key"
+            file.touch(0o600)
+            file.write_text(key.strip().replace("\r", "") + "\n")
+            ssh += ["-i", str(file), "-oIdentitiesOnly=yes", "-oIdentityAgent=none"]
+        yield {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_SSH_COMMAND": " ".join(ssh)}
+
+
+def resolve(listing: str, version: str) -> str:
+    """
+    Find the commit that a version means.
+
+    Parameters
+    ----------
+    listing : str
+        What ``git ls-remote`` printed.
+    version : str
+        Branch, tag or commit; empty for the remote's HEAD.
+
+    Returns
+    -------
+    str
+        The commit; or `version` itself when it looks like one that no name points to.
+
+    Raises
+    ------
+    GitError
+        If the remote has nothing of that name.
+    """
+    refs = dict(reversed(line.split("\t", 1)) for line in listing.splitlines() if "\t" in line)
+    # An annotated tag is an object of its own; ^{} names the commit behind it.
+    names = [f"refs/tags/{version}^{{}}", f"refs/tags/{version}", f"refs/heads/{version}", version]
+    for name in names if version else ["HEAD"]:
+        if name in refs:
+            return refs[name]
+    if re.fullmatch(r"[0-9a-f]{7,40}", version):
+        return version
+    if not version:
+        raise GitError("the remote's HEAD names no branch: say which `version` to take")
+    known = sorted({name.split("/", 2)[2].removesuffix("^{}") for name in refs if name.count("/") > 1})
+    raise GitError(f"it has no branch, tag or commit {version!r}, but {', '.join(known[:15]) or 'nothing'}")
+
+
+def fetch(url: str, version: str, dest: Path, key: str = "") -> str:
+    """
+    Check out one version.
+
+    Parameters
+    ----------
+    url, version, key : str
+        As the module's options of the same names.
+    dest : pathlib.Path
+        Folder for the checkout.
+
+    Returns
+    -------
+    str
+        The commit that is checked out.
+
+    Raises
+    ------
+    GitError
+        If git fails; the text is git's own.
+    """
+    with _environment(key) as env:
+
+        def git(*arguments: str) -> str:
+            done = subprocess.run(
+                ["git", "-C", dest, *arguments], env=env, capture_output=True, text=True, check=False
+            )
+            if done.returncode != 0:
+                raise GitError(done.stderr.strip() or f"git {arguments[0]} failed")
+            return done.stdout
+
+        if not (dest / ".git").is_dir():
+            git("init", "--quiet")
+        commit = resolve(git("ls-remote", url), version)
+        try:
+            commit = git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}").strip()
+        except GitError:
+            commit = _download(git, url, commit)
+        # Submodules' addresses may be relative to the repository's own.
+        git("config", "remote.origin.url", url)
+        git("checkout", "--quiet", "--force", "--detach", commit)
+        git("clean", "--quiet", "-ffdx")
+        if (dest / ".gitmodules").exists():
+            git("submodule", "update", "--quiet", "--init", "--recursive", "--force")
+        return commit
+
+
+def _download(git: object, url: str, commit: str) -> str:
+    try:
+        git("fetch", "--quiet", "--depth=1", url, commit)
+    except GitError:
+        # An abbreviated commit, or a host that gives out only what a name points to.
+        git("fetch", "--quiet", url, "+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
+    try:
+        return git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}").strip()
+    except GitError:
+        raise GitError(f"it has no branch, tag or commit {commit!r}") from None
+
+
+def explain(app: str, url: str, error: str) -> str:
+    """Name the app, what went wrong and what to do."""
+    advice = [text.format(app=app) for pattern, text in ADVICE.items() if re.search(pattern, error)]
+    reason = advice[0] if advice else error
+    details = f" (git said: {error})" if advice else ""
+    # An address may carry a password.
+    url = re.sub(r"(//[^/@:]+):[^/@]+@", r"\1:***@", url)
+    return f"The source of the app {app} cannot be fetched from {url}: {reason}.{details}"
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "app": {"type": "str", "required": True},
+            "url": {"type": "str", "required": True},
+            "version": {"type": "str", "default": ""},
+            "dest": {"type": "path", "required": True},
+            "key": {"type": "str", "default": "", "no_log": True},
+        },
+        supports_check_mode=True,
+    )
+    options = module.params
+    if shutil.which("git") is None:
+        module.fail_json(msg="git is missing on this machine. Install it: sudo apt-get install git")
+    dest = Path(options["dest"])
+    dest.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # Several servers may want the same app at the same time.
+    with dest.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            commit = fetch(options["url"], options["version"], dest, options["key"])
+        except GitError as error:
+            module.fail_json(msg=explain(options["app"], options["url"], str(error)))
+    module.exit_json(changed=False, commit=commit)
+
+
+if __name__ == "__main__":
+    main()
