@@ -80,7 +80,12 @@ def _environment(key: str) -> Iterator[dict[str, str]]:
             file.touch(0o600)
             file.write_text(key.strip().replace("\r", "") + "\n")
             ssh += ["-i", str(file), "-oIdentitiesOnly=yes", "-oIdentityAgent=none"]
-        yield {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_SSH_COMMAND": " ".join(ssh)}
+        yield {
+            **os.environ,
+            "GIT_TERMINAL_PROMPT": "0",
+            "LC_ALL": "C",
+            "GIT_SSH_COMMAND": " ".join(ssh),
+        }
 
 
 def resolve(listing: str, version: str) -> str:
@@ -114,8 +119,12 @@ def resolve(listing: str, version: str) -> str:
         return version
     if not version:
         raise GitError("the remote's HEAD names no branch: say which `version` to take")
-    known = sorted({name.split("/", 2)[2].removesuffix("^{}") for name in refs if name.count("/") > 1})
-    raise GitError(f"it has no branch, tag or commit {version!r}, but {', '.join(known[:15]) or 'nothing'}")
+    known = sorted(
+        {name.split("/", 2)[2].removesuffix("^{}") for name in refs if name.count("/") > 1}
+    )
+    raise GitError(
+        f"it has no branch, tag or commit {version!r}, but {', '.join(known[:15]) or 'nothing'}"
+    )
 
 
 def fetch(url: str, version: str, dest: Path, key: str = "") -> str:
@@ -143,7 +152,11 @@ def fetch(url: str, version: str, dest: Path, key: str = "") -> str:
 
         def git(*arguments: str) -> str:
             done = subprocess.run(
-                ["git", "-C", dest, *arguments], env=env, capture_output=True, text=True, check=False
+                ["git", "-C", dest, *arguments],
+                env=env,
+                capture_output=True,
+                text=True,
+                check=False,
             )
             if done.returncode != 0:
                 raise GitError(done.stderr.strip() or f"git {arguments[0]} failed")
@@ -170,7 +183,13 @@ def _download(git: object, url: str, commit: str) -> str:
         git("fetch", "--quiet", "--depth=1", url, commit)
     except GitError:
         # An abbreviated commit, or a host that gives out only what a name points to.
-        git("fetch", "--quiet", url, "+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
+        git(
+            "fetch",
+            "--quiet",
+            url,
+            "+refs/heads/*:refs/remotes/origin/*",
+            "+refs/tags/*:refs/tags/*",
+        )
     try:
         return git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}").strip()
     except GitError:

@@ -74,9 +74,7 @@ def source_files(root: Path, gitignore: bool = True) -> Iterator[Path]:
     yield from _walk(root, specs, gitignore)
 
 
-def _walk(
-    folder: Path, specs: list[tuple[Path, GitIgnoreSpec]], gitignore: bool
-) -> Iterator[Path]:
+def _walk(folder: Path, specs: list[tuple[Path, GitIgnoreSpec]], gitignore: bool) -> Iterator[Path]:
     ignore_file = folder / ".gitignore"
     if gitignore and ignore_file.is_file():
         lines = ignore_file.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -160,7 +158,9 @@ def main() -> None:
     if folder:
         root, top = (root / folder).resolve(), root.resolve()
         if not root.is_dir() or not root.is_relative_to(top):
-            module.fail_json(msg=f"The source has no folder {folder}: mend `folder` of the app's entry.")
+            module.fail_json(
+                msg=f"The source has no folder {folder}: mend `folder` of the app's entry."
+            )
 
     archive, digest, count = pack(root, module.params["gitignore"])
     if not count:
