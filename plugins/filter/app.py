@@ -13,39 +13,45 @@ STOP_ORDER = ("vhost", "relay", "web", "db")
 # What the log of a release that did not start usually means.
 ADVICE = {
     r"Read-only file system: '?\"?(?P<path>/[^'\"\s]*)": (
-        "The app writes to {path}, and its file system is read-only. Add that path or a folder above it to the "
-        "`volumes` of its entry to keep what it writes; /tmp is writable and forgotten."
+        "The app writes to {path}, and its file system is read-only. Add that path or a folder "
+        "above it to the `volumes` of its entry to keep what it writes; /tmp is writable and "
+        "forgotten."
     ),
     r"unable to open database file": (
-        "SQLite could not make its file: set `database: sqlite` and use DATABASE_URL, or add the file's folder "
-        "to the `volumes` of the entry (Flask's instance folder is /app/instance)."
+        "SQLite could not make its file: set `database: sqlite` and use DATABASE_URL, or add the "
+        "file's folder to the `volumes` of the entry (Flask's instance folder is /app/instance)."
     ),
     r"No module named '(?P<name>pkg_resources|distutils)": (
         "{name} left Python: add setuptools<81 to the app's list of dependencies."
     ),
     r"No module named '(?P<name>[^']+)'": (
-        "{name} is neither in the app's folder or its src/ nor in its list of dependencies: add it there, or "
-        "mend `module`."
+        "{name} is neither in the app's folder or its src/ nor in its list of dependencies: add it "
+        "there, or mend `module`."
     ),
-    r"error while loading shared libraries: (?P<name>\S+):|(?P<other>lib\S+\.so\S*): cannot open shared": (
+    r"error while loading shared libraries: \S+:|lib\S+\.so\S*: cannot open shared": (
         "A library is missing: name the Debian package that has it in `packages`."
     ),
-    r"no python application found|unable to find \"application\"|unable to find .* callable|'uwsgi_file__": (
+    (
+        r"no python application found|unable to find \"application\"|unable to find .* callable"
+        r"|'uwsgi_file__"
+    ): (
         "`module` must name a file or package and the callable in it, such as my_app:app, or "
         "my_app:create_app() for a factory."
     ),
     r"KeyError: '(?P<name>[A-Z][A-Z0-9_]+)'": (
-        "The app misses the variable {name}: add it to the `environment` of its entry, or, if it is a secret, to "
-        "vault_app_secrets."
+        "The app misses the variable {name}: add it to the `environment` of its entry, or, if it "
+        "is a secret, to vault_app_secrets."
     ),
     r"Can't load plugin: sqlalchemy.dialects:(?P<name>postgres)\b": (
-        "This SQLAlchemy wants postgresql:// addresses, which DATABASE_URL is: look what the app makes of it."
+        "This SQLAlchemy wants postgresql:// addresses, which DATABASE_URL is: look what the app "
+        "makes of it."
     ),
     r"No module named 'psycopg2'": (
         "DATABASE_URL is one of Postgres, so the app needs psycopg2 in its list of dependencies."
     ),
     r"Permission denied: '?\"?(?P<path>/[^'\"\s]*)": (
-        "The app runs as user 10001, who may not open {path}. If it writes there, add the path to `volumes`."
+        "The app runs as user 10001, who may not open {path}. If it writes there, add the path to "
+        "`volumes`."
     ),
 }
 
@@ -67,8 +73,8 @@ def app_volumes(entry: dict[str, Any]) -> list[dict[str, str]]:
     Returns
     -------
     list of dict
-        ``name`` and ``path`` of each. The dot keeps the volumes of the app ``a`` apart from those of
-        ``a-b``, because no app has one in its name.
+        ``name`` and ``path`` of each. The dot keeps the volumes of the app ``a`` apart from those
+        of ``a-b``, because no app has one in its name.
 
     Raises
     ------
@@ -82,7 +88,8 @@ def app_volumes(entry: dict[str, Any]) -> list[dict[str, str]]:
     for path in dict.fromkeys(paths):
         if not re.fullmatch(r"(/[A-Za-z0-9_.-]+)+", path) or ".." in path.split("/"):
             raise AnsibleFilterError(
-                f"{entry['name']}: the volume {path!r} must be an absolute path of letters, digits, _ . and -"
+                f"{entry['name']}: the volume {path!r} must be an absolute path of letters, digits, "
+                "_ . and -"
             )
         name = f"{entry['name']}.{path.strip('/').replace('/', '-')}"
         if name in found:

@@ -23,8 +23,14 @@ description:
   - The folder is a cache of the controller's, so nothing that it does there counts as a change.
 options:
   url: {description: Address of the repository., type: str, required: true}
-  version: {description: Branch, tag or commit; empty means the remote's HEAD., type: str, default: ""}
-  dest: {description: Folder for the checkout; whatever else is in it is removed., type: path, required: true}
+  version:
+    description: Branch, tag or commit. If empty, the remote's HEAD.
+    type: str
+    default: ""
+  dest:
+    description: Folder for the checkout. Whatever else is in it is removed.
+    type: path
+    required: true
   key: {description: Private SSH key, if one is needed., type: str, default: ""}
   app: {description: Name of the app, for messages., type: str, required: true}
 author: flask-vps maintainers
@@ -54,7 +60,7 @@ ADVICE = {
         "the host's key is not the one in this machine's known_hosts. If it has changed for a good "
         "reason, remove the old one with ssh-keygen -R HOST"
     ),
-    r"Could not resolve host|Name or service not known|Connection (refused|timed out)|unreachable": (
+    r"Could not resolve host|Name or service not known|Connection (refused|timed)|unreachable": (
         "this machine does not reach the host. Is the address right, and the network up?"
     ),
     r"not found|does not appear to be a git repository|does not exist|not exist": (

@@ -30,7 +30,8 @@ options:
   dest: {description: The archive to write; without it only the digest is computed., type: path}
   folder: {description: Pack only this folder of the path., type: str, default: ""}
   gitignore:
-    description: Whether .gitignore counts; not in a checkout, which holds nothing but what was committed.
+    description:
+      - Whether .gitignore counts. Not in a checkout, which holds what was committed and no more.
     type: bool
     default: true
 author: flask-vps maintainers
