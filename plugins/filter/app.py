@@ -88,8 +88,8 @@ def app_volumes(entry: dict[str, Any]) -> list[dict[str, str]]:
     for path in dict.fromkeys(paths):
         if not re.fullmatch(r"(/[A-Za-z0-9_.-]+)+", path) or ".." in path.split("/"):
             raise AnsibleFilterError(
-                f"{entry['name']}: the volume {path!r} must be an absolute path of letters, digits, "
-                "_ . and -"
+                f"{entry['name']}: the volume {path!r} must be an absolute path of letters, "
+                "digits, _ . and -"
             )
         name = f"{entry['name']}.{path.strip('/').replace('/', '-')}"
         if name in found:
@@ -130,7 +130,7 @@ def containers_of(containers: list[dict[str, Any]], app: str, but: str = "") -> 
     return [name for _, name in sorted(found)]
 
 
-def release_advice(log: str) -> list[str]:
+def release_advice(log: str) -> str:
     """
     Say what to do about the errors in a log.
 
@@ -141,15 +141,15 @@ def release_advice(log: str) -> list[str]:
 
     Returns
     -------
-    list of str
-        Sentences for the operator; empty if nothing is known.
+    str
+        Lines for the operator; empty if nothing is known.
     """
     found = []
     for pattern, text in ADVICE.items():
         match = re.search(pattern, log)
         if match:
-            found.append(text.format(**{k: v or "" for k, v in match.groupdict().items()}))
-    return found
+            found.append(text.format(**match.groupdict()))
+    return "\n".join(found)
 
 
 class FilterModule:
