@@ -24,8 +24,8 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 def needed_secrets(app: dict[str, Any]) -> list[str]:
     """Name the secrets that an app cannot do without."""
-    database = app.get("database", "postgres")
-    return ["SECRET_KEY", *(["POSTGRES_PASSWORD"] if database == "postgres" else [])]
+    key = [] if app.get("dockerfile") else ["SECRET_KEY"]
+    return key + (["POSTGRES_PASSWORD"] if app.get("database", "postgres") == "postgres" else [])
 
 
 def check_secrets(app: dict[str, Any], given: Any, where: str, examples: Collection[str]) -> list:

@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,17 @@ class Site:
         named = {"Host": host or f"{self.domain}:{self.https_port}", **(headers or {})}
         connection.request(method, path, body=body, headers=named)
         return _answer(connection.getresponse())
+
+    def named(self, domain: str) -> "Site":
+        """Give another site on the same server."""
+        return dataclasses.replace(self, domain=domain)
+
+    def served(self, domain: str) -> bool:
+        """Tell whether anything answers over HTTPS under a name."""
+        try:
+            return self.named(domain).request().status < 500
+        except (OSError, HTTPException):
+            return False
 
     def request_plain(self, path: str = "/", host: str | None = None) -> Answer:
         """Ask over plain HTTP."""

@@ -1,0 +1,63 @@
+"""Two foreign apps beside the shipped one. What they keep is looked for again after a change."""
+
+import json
+import os
+from pathlib import Path
+
+import apps
+from conftest import Site
+
+
+def test_an_app_with_sqlite_keeps_rows_and_files(site: Site) -> None:
+    assert apps.ask(site, "notes", "/", "POST", "text=Milk").status == 302
+    assert apps.ask(site, "notes", "/files/a", "PUT", "x" * 1000).status == 201
+    assert "<li>Milk</li>" in apps.ask(site, "notes").body
+    assert apps.ask(site, "notes", "/files/a").body == "x" * 1000
+
+
+def test_uploads_end_at_the_app_s_own_limit(site: Site) -> None:
+    assert apps.ask(site, "notes", "/files/b", "PUT", "x" * 1_000_000).status == 201
+    assert apps.ask(site, "notes", "/files/b", "PUT", "x" * 1_100_000).status == 413
+    # Each app has its own: the others' is 16 MiB.
+    assert apps.ask(site, "shortener", "/b", "PUT", "x" * 1_100_000).status == 401
+
+
+def test_an_app_from_git_has_its_factory_packages_settings_and_database(site: Site) -> None:
+    page = apps.ask(site, "shortener").body
+    assert "Short & sweet: $HOME jq-" in page
+    assert (
+        apps.ask(site, "shortener", "/static/style.css").body.strip()
+        == "body { font-family: sans-serif; }"
+    )
+    apps.shorten(site, "docs", "https://example.org/docs")
+    assert apps.ask(site, "shortener", "/docs").headers["location"] == "https://example.org/docs"
+
+
+def test_what_only_the_build_needs_stays_out_of_the_image(site: Site) -> None:
+    listing = "dpkg-query -W -f '${Package}\\n'"
+    web = apps.web(site, "shortener")
+    packages = site.on_server("docker", "exec", web, "sh", "-c", listing)
+    assert "jq" in packages.split()
+    assert "libmagic-dev" not in packages.split()
+    assert "gcc" not in packages.split()
+
+
+def test_apps_cannot_reach_each_other_s_database(site: Site) -> None:
+    look = "import socket; print(socket.gethostbyname('{}'))"
+    web = apps.web(site, "my_flask_webpage")
+    # The negative control: each finds its own.
+    assert site.on_server("docker", "exec", web, "python3", "-c", look.format("db"))
+    address = site.on_server(
+        "docker",
+        "inspect",
+        "-f",
+        "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}",
+        "shortener-db-db-1",
+    ).strip()
+    connect = f"import socket; socket.create_connection(('{address}', 5432), 3)"
+    done = site.on_server("sh", "-c", f'docker exec {web} python3 -c "{connect}" 2>&1 || true')
+    assert "Error" in done
+
+
+def test_remember_what_the_others_are(site: Site) -> None:
+    Path(os.environ["SITE_STATE"]).write_text(json.dumps(apps.identities(site)))

@@ -1,0 +1,19 @@
+"""Says what a request looks like once it is here. No database, no list of dependencies."""
+
+import os
+
+from flask import Flask, jsonify, request
+
+app = Flask(__name__)
+
+
+@app.get("/")
+def index() -> object:
+    """Describe the request."""
+    return jsonify(
+        greeting=os.environ["GREETING"],
+        host=request.host,
+        scheme=request.scheme,
+        forwarded_for=request.headers.get("X-Forwarded-For"),
+        uid=os.getuid(),
+    )
