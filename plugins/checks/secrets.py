@@ -7,7 +7,10 @@ from typing import Any
 from checks.report import UNKNOWN, Finding
 
 LENGTH = 32
-MAKE = "Write a random value into vault.yml: `openssl rand -base64 36` makes one"
+MAKE = (
+    "`make vault ENV=FOLDER` adds what is missing to an inventory's vault.yml; by hand, "
+    "`openssl rand -base64 36` makes a value"
+)
 PLACEHOLDERS = (
     "changeme",
     "changethis",
