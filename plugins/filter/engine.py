@@ -1,0 +1,237 @@
+"""Filters about Docker engines: what their configuration may become, and what each version can."""
+
+import base64
+import hashlib
+import json
+import re
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+# From this version on a health check may ask more often while a container starts.
+# https://docs.docker.com/reference/compose-file/services/#healthcheck
+START_INTERVAL_SINCE = 25
+
+
+def engine_major(version: str) -> int:
+    """
+    Read the major version of an engine.
+
+    Parameters
+    ----------
+    version : str
+        The engine's own word, such as ``20.10.24+dfsg1`` or ``Docker version 29.1.3, build ...``.
+
+    Returns
+    -------
+    int
+        Zero when there is no number.
+    """
+    match = re.search(r"(\d+)\.\d+", str(version))
+    return int(match[1]) if match else 0
+
+
+def health_pace(version: str) -> dict[str, str]:
+    """
+    Say how often health checks ask, as keys of a compose file.
+
+    Parameters
+    ----------
+    version : str
+        Version of the engine.
+
+    Returns
+    -------
+    dict
+        A start is noticed at once with a new engine, and within three seconds with an old one,
+        whose interval is the same while it starts and for ever after.
+    """
+    if engine_major(version) >= START_INTERVAL_SINCE:
+        return {"interval": "15s", "start_interval": "1s"}
+    return {"interval": "3s"}
+
+
+def daemon_options(
+    ours: dict[str, Any],
+    text: str = "",
+    earlier: str = "",
+    arguments: str = "",
+    swarm: str = "inactive",
+) -> dict[str, Any]:
+    """
+    Add our options of the Docker daemon to those that somebody else gave it.
+
+    Parameters
+    ----------
+    ours : dict
+        What we would like.
+    text : str
+        Content of daemon.json, or nothing.
+    earlier : str
+        What an earlier run added, as JSON, or nothing. Only this may be changed and removed.
+    arguments : str
+        Command line of the running daemon, which refuses an option that is in both places.
+    swarm : str
+        State of the engine's swarm node.
+
+    Returns
+    -------
+    dict
+        ``options``, the new content of daemon.json; ``added``, the part of it that is ours;
+        ``kept``, the names of those of ours that yield to what the server says;
+        ``changed``, whether the content differs from what is there.
+
+    Raises
+    ------
+    AnsibleFilterError
+        When daemon.json is not a JSON object.
+    """
+    before = _object(text)
+    mine = _object(earlier)
+    theirs = {n: v for n, v in before.items() if n not in mine or mine[n] != v}
+    taken = {name for name in ours if name in theirs or _is_argument(name, arguments)}
+    # Options of one driver may stop another.
+    if "log-driver" in taken and theirs.get("log-driver") != ours.get("log-driver"):
+        taken |= {"log-opts"} & set(ours)
+    if "log-opts" in taken and "log-driver" not in theirs:
+        taken |= {"log-driver"} & set(ours)
+    # The two exclude each other: https://docs.docker.com/engine/daemon/live-restore/
+    if swarm not in ("", "inactive"):
+        taken |= {"live-restore"} & set(ours)
+    added = {name: value for name, value in ours.items() if name not in taken}
+    options = {**theirs, **added}
+    kept = sorted(name for name in taken if theirs.get(name) != ours[name])
+    return {"options": options, "added": added, "kept": kept, "changed": options != before}
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text) if text.strip() else {}
+    except ValueError as error:
+        message = f"/etc/docker/daemon.json is not valid JSON: {error}. Mend or remove it"
+        raise AnsibleFilterError(message) from error
+    if not isinstance(found, dict):
+        raise AnsibleFilterError("/etc/docker/daemon.json is not a JSON object. Mend or remove it")
+    return found
+
+
+def _is_argument(name: str, arguments: str) -> bool:
+    # What may be given more than once is singular there: registry-mirrors, --registry-mirror.
+    return bool(
+        re.search(rf"--({re.escape(name)}|{re.escape(name.removesuffix('s'))})\b", arguments)
+    )
+
+
+def missing_packages(
+    wanted: list[str], engine: bool, installed: list[str], tools: dict[str, bool], names: Any
+) -> list[str]:
+    """
+    Name the packages that a server lacks; an engine that it has is never replaced.
+
+    Parameters
+    ----------
+    wanted : list of str
+        What a server without an engine gets.
+    engine : bool
+        Whether there is an engine.
+    installed : list of str
+        Which of the packages of engines are installed.
+    tools : dict
+        Whether the command line has each of ``compose`` and ``buildx``.
+    names : dict
+        For ``debian`` and ``upstream`` the packages of these tools.
+
+    Returns
+    -------
+    list of str
+        Packages to install.
+
+    Raises
+    ------
+    AnsibleFilterError
+        When a tool is missing beside an engine that came from neither place.
+    """
+    if not engine:
+        return wanted
+    lacking = [tool for tool, there in tools.items() if not there]
+    if "docker-ce" in installed:
+        source = names["upstream"]
+    elif "docker.io" in installed:
+        source = names["debian"]
+    elif lacking:
+        raise AnsibleFilterError(
+            f"This server has a Docker engine from neither Debian, Ubuntu nor Docker's packages, "
+            f"and no docker {' and no docker '.join(lacking)}. Install that beside it"
+        )
+    else:
+        source = {}
+    return [*(source[tool] for tool in lacking), "python3-requests"]
+
+
+def key_fingerprint(armoured: str) -> str:
+    """
+    Compute the fingerprint of an OpenPGP key.
+
+    Parameters
+    ----------
+    armoured : str
+        The public key, in ASCII armour.
+
+    Returns
+    -------
+    str
+        Forty hexadecimal digits (RFC 4880, section 12.2).
+
+    Raises
+    ------
+    AnsibleFilterError
+        When the text holds no public key of version 4.
+    """
+    block = re.search(
+        r"-----BEGIN PGP PUBLIC KEY BLOCK-----\s*?\n(.*?)-----END", armoured.replace("\r", ""), re.S
+    )
+    try:
+        body = block[1].partition("\n\n")[2] or block[1]
+        lines = [line for line in body.splitlines() if line and not line.startswith("=")]
+        packet = base64.b64decode("".join(lines), validate=True)
+        start, length = _packet(packet)
+        key = packet[start : start + length]
+        if key[0] != 4 or len(key) != length:
+            raise ValueError
+    except (TypeError, ValueError, IndexError) as error:
+        raise AnsibleFilterError("This is no OpenPGP public key of version 4") from error
+    prefix = b"\x99" + length.to_bytes(2, "big")
+    return hashlib.sha1(prefix + key).hexdigest().upper()  # noqa: S324  # as the RFC has it
+
+
+def _packet(data: bytes) -> tuple[int, int]:
+    """Find start and length of the first packet, which is to be a public key."""
+    tag = data[0]
+    if tag & 0x40:
+        kind, first = tag & 0x3F, data[1]
+        if first < 192:
+            start, length = 2, first
+        elif first < 224:
+            start, length = 3, ((first - 192) << 8) + data[2] + 192
+        else:
+            start, length = 6, int.from_bytes(data[2:6], "big")
+    else:
+        kind, size = (tag >> 2) & 0x0F, 1 << (tag & 3)
+        start, length = 1 + size, int.from_bytes(data[1 : 1 + size], "big")
+    if kind != 6:
+        raise ValueError
+    return start, length
+
+
+class FilterModule:
+    """Give the filters to Ansible."""
+
+    def filters(self) -> dict[str, Any]:
+        """Name the filters."""
+        return {
+            "daemon_options": daemon_options,
+            "engine_major": engine_major,
+            "health_pace": health_pace,
+            "key_fingerprint": key_fingerprint,
+            "missing_packages": missing_packages,
+        }
