@@ -123,7 +123,7 @@ def _is_argument(name: str, arguments: str) -> bool:
 
 
 def missing_packages(
-    wanted: list[str], engine: bool, installed: list[str], tools: dict[str, bool], names: Any
+    wanted: list[str], engine: bool, installed: list[str], lacking: list[str], names: Any
 ) -> list[str]:
     """
     Name the packages that a server lacks; an engine that it has is never replaced.
@@ -136,10 +136,10 @@ def missing_packages(
         Whether there is an engine.
     installed : list of str
         Which of the packages of engines are installed.
-    tools : dict
-        Whether the command line has each of ``compose`` and ``buildx``.
+    lacking : list of str
+        Those of ``compose`` and ``buildx`` that the command line lacks.
     names : dict
-        For ``debian`` and ``upstream`` the packages of these tools.
+        For ``debian`` and ``upstream`` the packages of these two.
 
     Returns
     -------
@@ -153,7 +153,6 @@ def missing_packages(
     """
     if not engine:
         return wanted
-    lacking = [tool for tool, there in tools.items() if not there]
     if "docker-ce" in installed:
         source = names["upstream"]
     elif "docker.io" in installed:
