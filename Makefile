@@ -8,7 +8,6 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # Folders that become images stay free of bytecode.
 export PYTHONDONTWRITEBYTECODE := 1
-LOCAL := -i inventory/local
 
 .PHONY: help
 help: ## List the targets
@@ -23,14 +22,15 @@ help: ## List the targets
 venv: .venv/.locked ## Make .venv from the lock file
 
 .PHONY: up
-up: .venv/.locked ## Boot a throwaway server and deploy to it, as to production
-	@ansible-playbook $(LOCAL) playbooks/dev.yml
-	ansible-playbook $(LOCAL) site.yml
-	ansible-playbook $(LOCAL) playbooks/dev.yml --tags report
+up down: ENV = local
+up: .venv/.locked ## Boot a throwaway server and deploy to it, as to production (ENV=vagrant: a virtual machine)
+	@ansible-playbook -i "inventory/$(ENV)" playbooks/dev.yml
+	ansible-playbook -i "inventory/$(ENV)" site.yml
+	ansible-playbook -i "inventory/$(ENV)" playbooks/dev.yml --tags report
 
 .PHONY: down
 down: .venv/.locked ## Remove what `make up` made, and nothing else
-	@ansible-playbook $(LOCAL) playbooks/dev.yml -e dev_state=absent
+	@ansible-playbook -i "inventory/$(ENV)" playbooks/dev.yml -e dev_state=absent
 
 .PHONY: vault
 vault: ENV = prod
