@@ -11,6 +11,8 @@ from checks.report import Finding
 DISTRIBUTIONS = {"Debian": ("12", "13"), "Ubuntu": ("24.04",)}
 ARCHITECTURES = ("x86_64", "aarch64")
 MEMORY_MB = (450, 900)
+# Debian 12 has this one.
+OLDEST_ENGINE = 20
 # Images, and one more release of each app, on a server that has nothing yet; ...
 DISK_MB = (3000, 8000)
 # ... on one that runs, a release that does not fit must not take the databases' last space.
@@ -65,6 +67,7 @@ def check_server(server: Server) -> list[Finding]:
         *_memory(server),
         *_disk(server),
         *_ports(server),
+        *_engine(server),
         *_postgres(server),
         *_domains(server),
         *_authority(server),
@@ -145,6 +148,24 @@ def _ports(server: Server) -> list[Finding]:
             fix = f"Look with `ss -ltnp 'sport = :{owner['port']}'` as root"
             found.append(Finding(where, wrong, fix, warning=mild))
     return found
+
+
+def _engine(server: Server) -> list[Finding]:
+    """Find an engine that is there and cannot run what we bring."""
+    engine = server.seen.get("engine") or {}
+    where, version = f"{server.name}: Docker", str(engine.get("version") or "")
+    major = re.match(r"\d+", version)
+    if engine.get("snap"):
+        wrong = "comes from a snap, which may not read the folder /opt"
+        fix = "Move its containers, `snap remove docker`, and let the play install an engine"
+        return [Finding(where, wrong, fix)]
+    if engine.get("podman"):
+        fix = "Remove podman-docker, or use another server"
+        return [Finding(where, "is Podman under Docker's name", fix)]
+    if major and int(major[0]) < OLDEST_ENGINE:
+        fix = f"Update it to {OLDEST_ENGINE}.10 or newer"
+        return [Finding(where, "is too old", fix, version)]
+    return []
 
 
 def _postgres(server: Server) -> list[Finding]:

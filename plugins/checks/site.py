@@ -26,6 +26,7 @@ EXAMPLES = [
     ipaddress.ip_network(network)
     for network in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
 ]
+RELEASES = {"debian": ("trixie", "bookworm"), "ubuntu": ("noble",)}
 TEST_ENVIRONMENTS = re.compile(r"staging|stage|local|vagrant|dev|test", re.IGNORECASE)
 PRODUCTION = re.compile(r"prod(uction)?([-_.].*)?", re.IGNORECASE)
 
@@ -111,7 +112,7 @@ def check_site(site: Site) -> list[Finding]:
     found += check_apps(
         site.values.get("apps"), site.entry, site.public_ca, str(site.get("tls", "acme"))
     )
-    found += _secrets(site) + _acme(site) + _images(site) + _files(site)
+    found += _secrets(site) + _acme(site) + _images(site) + _files(site) + _engine(site)
     for where, app in site.apps:
         if site.tls(app) == "own":
             found += check_certificate(app, where, site.read, site.now)
@@ -272,4 +273,27 @@ def _files(site: Site) -> list[Finding]:
     if str(http) == str(https):
         wrong = "is the port of proxy_http_port, too"
         found.append(Finding("proxy_https_port", wrong, "Choose two different ports", https))
+    return found
+
+
+def _engine(site: Site) -> list[Finding]:
+    """Check where the Docker engine comes from, and what the throwaway server runs."""
+    found = []
+    url = site.get("docker_upstream_url", None)
+    if isinstance(url, str) and not re.fullmatch(r"https?://[^\s/]+(/[^\s/]+)*", url):
+        fix = "Write http(s)://HOST/FOLDER, without a slash at its end"
+        found.append(Finding("docker_upstream_url", "is no URL", fix, url))
+    fingerprint = site.get("docker_upstream_fingerprint", None)
+    digits = str(fingerprint).replace(" ", "")
+    if fingerprint is not None and not re.fullmatch(r"[0-9A-Fa-f]{40}", digits):
+        wrong, fix = (
+            "is no fingerprint",
+            "Write the 40 hexadecimal digits that gpg shows, in quotes",
+        )
+        found.append(Finding("docker_upstream_fingerprint", wrong, fix, fingerprint))
+    distribution, release = site.get("dev_distribution", "debian"), site.get("dev_release", None)
+    releases = RELEASES.get(str(distribution), ())
+    if release is not None and releases and release not in releases:
+        fix = f"Choose {' or '.join(releases)}, or another dev_distribution"
+        found.append(Finding("dev_release", f"is no release of {distribution}", fix, release))
     return found

@@ -49,6 +49,7 @@ listeners:
   type: list
   returned: always
 docker_root: {description: Where Docker keeps its data, or will., type: str, returned: always}
+engine: {description: Version of the Docker engine and what it is., type: dict, returned: always}
 free_mb: {description: Free space there., type: int, returned: always}
 edge: {description: Whether the edge was set up here., type: bool, returned: always}
 deployed: {description: Apps with a release here., type: list, returned: always}
@@ -170,6 +171,17 @@ def docker_root() -> Path:
     return Path("/var/lib/docker")
 
 
+def describe_engine(root: Path) -> dict[str, Any]:
+    """Say which engine answers here, and what it really is."""
+    version = ask_engine("/version") or {}
+    parts = " ".join(str(part.get("Name")) for part in version.get("Components") or [])
+    return {
+        "version": str(version.get("Version") or ""),
+        "podman": "Podman" in parts,
+        "snap": root.is_relative_to("/var/snap") or Path("/snap/bin/docker").exists(),
+    }
+
+
 def free_mb(folder: Path) -> int:
     """Measure the space that is free in a folder, which need not exist yet."""
     while True:
@@ -280,6 +292,7 @@ def main() -> None:
         root=os.geteuid() == 0,
         listeners=listeners(wanted["ports"]),
         docker_root=str(data),
+        engine=describe_engine(data),
         free_mb=free_mb(data),
         edge=bool(compose),
         deployed=deployed_apps(project),
