@@ -39,7 +39,7 @@ vault: .venv/.locked ## Write inventory/ENV's encrypted secrets, or add missing 
 	@scripts/vault $(if $(ROTATE),--rotate "$(ROTATE)") "inventory/$(ENV)"
 
 .PHONY: test
-test: lint test-unit test-app test-molecule ## Lint, unit tests, the app's tests, every Molecule scenario
+test: lint test-unit test-app test-vagrant test-molecule ## Lint, unit tests, the app's tests, every Molecule scenario
 
 .PHONY: lint
 lint: .venv/.locked ## All linters, no skips
@@ -57,6 +57,10 @@ test-unit: .venv/.locked ## Filters, modules, templates, specs
 .PHONY: test-app
 test-app: .venv/.locked ## The tests of the app in app/
 	@scripts/test-app
+
+.PHONY: test-vagrant
+test-vagrant: ## Whether Vagrant accepts the Vagrantfile
+	@scripts/test-vagrant
 
 .PHONY: test-molecule
 test-molecule: .venv/.locked ## Every Molecule scenario, in throwaway servers
