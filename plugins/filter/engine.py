@@ -79,7 +79,7 @@ def daemon_options(
     dict
         ``options``, the new content of daemon.json; ``added``, the part of it that is ours;
         ``kept``, the names of those of ours that yield to what the server says;
-        ``changed``, whether the content differs from what is there.
+        ``differs``, whether that is something else than what is there.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def daemon_options(
     added = {name: value for name, value in ours.items() if name not in taken}
     options = {**theirs, **added}
     kept = sorted(name for name in taken if theirs.get(name) != ours[name])
-    return {"options": options, "added": added, "kept": kept, "changed": options != before}
+    return {"options": options, "added": added, "kept": kept, "differs": options != before}
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -58,13 +58,13 @@ def test_only_engines_from_25_on_are_told_a_start_interval(version: str, knows: 
 
 def test_bare_server_gets_all_options() -> None:
     merged = daemon_options(OURS)
-    assert merged == {"options": OURS, "added": OURS, "kept": [], "changed": True}
+    assert merged == {"options": OURS, "added": OURS, "kept": [], "differs": True}
 
 
 def test_second_run_changes_nothing() -> None:
     first = daemon_options(OURS)
     written, record = json.dumps(first["options"]), json.dumps(first["added"])
-    assert daemon_options(OURS, written, record)["changed"] is False
+    assert daemon_options(OURS, written, record)["differs"] is False
 
 
 def test_what_the_server_says_is_kept() -> None:
