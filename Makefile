@@ -47,7 +47,7 @@ lint: .venv/.locked ## All linters, no skips
 	ruff check .
 	yamllint --strict .
 	git ls-files '*Dockerfile' | xargs hadolint
-	git ls-files -z | xargs -0 grep -lIE '^#!/bin/(sh|bash)' | xargs shellcheck
+	git ls-files -z | xargs -0 awk 'FNR == 1 && /^#!\/bin\/(sh|bash)/ { print FILENAME } { nextfile }' | xargs shellcheck
 	ansible-lint
 
 .PHONY: test-unit
