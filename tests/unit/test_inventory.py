@@ -1,25 +1,51 @@
 import json
 import subprocess
+from collections import Counter
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).parents[2]
+PLACE = ("dev_server", "dev_dir", "dev_ssh_port", "dev_http_port", "dev_https_port")
+
+
+def _place(*inventories: str) -> set[str]:
+    done = subprocess.run(
+        ["ansible-inventory", *(f"--inventory={path}" for path in inventories), "--host=dev"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    host = json.loads(done.stdout)
+    return {f"{name}={host[name]}" for name in PLACE}
+
+
+def _inventories(config: dict, scenario: Path) -> list[str]:
+    """List the inventories that a Molecule configuration gives to its playbooks."""
+    arguments = config["ansible"]["executor"]["args"]["ansible_playbook"]
+    return [
+        argument.removeprefix("--inventory=")
+        .replace("${MOLECULE_PROJECT_DIRECTORY}", str(ROOT))
+        .replace("${MOLECULE_SCENARIO_DIRECTORY}", str(scenario))
+        for argument in arguments
+    ]
 
 
 def test_no_scenario_touches_the_server_of_make_up_or_of_another_scenario() -> None:
-    places: list[str] = []
-    scenarios = [[], *([f"--inventory={p}"] for p in ROOT.glob("molecule/*/inventory"))]
-    for scenario in scenarios:
-        done = subprocess.run(
-            ["ansible-inventory", "--inventory=inventory/local", *scenario, "--host=dev"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        host = json.loads(done.stdout)
-        names = ("dev_server", "dev_dir", "dev_ssh_port", "dev_http_port", "dev_https_port")
-        places += [f"{name}={host[name]}" for name in names]
-    shared = {place for place in places if places.count(place) > 1}
+    base = yaml.safe_load((ROOT / ".config/molecule/config.yml").read_text())
+    places = {"make up": _place("inventory/local")}
+    for file in sorted(ROOT.glob("molecule/*/molecule.yml")):
+        config = yaml.safe_load(file.read_text()) or {}
+        own = config if "executor" in config.get("ansible", {}) else base
+        place = _place(*_inventories(own, file.parent))
+        if config.get("shared_state"):
+            assert place == places.setdefault("the shared server", place), file
+        else:
+            places[file.parent.name] = place
+
+    uses = Counter(value for place in places.values() for value in place)
+    shared = {value for value, count in uses.items() if count > 1}
     # Molecule gives each scenario an ephemeral folder of its own.
-    assert {place for place in shared if "MOLECULE_EPHEMERAL_DIRECTORY" not in place} == set()
-    assert len(scenarios) > 2
+    assert {value for value in shared if "MOLECULE_EPHEMERAL_DIRECTORY" not in value} == set()
+    assert {"make up", "the shared server", "debian12", "ubuntu", "engine"} <= set(places)
