@@ -1,5 +1,6 @@
 """Filters that say what an app's entry and the server's containers amount to."""
 
+import ipaddress
 import re
 from pathlib import PurePosixPath
 from typing import Any
@@ -8,7 +9,9 @@ from ansible.errors import AnsibleFilterError
 
 GIT = re.compile(r"(https?|ssh|git|file)://|[^/@\s]+@[^/:\s]+:")
 
-STOP_ORDER = ("vhost", "relay", "web", "db")
+# Workers and jobs come between those with requests and the database.
+FIRST_TO_STOP = ("vhost", "relay", "web")
+LAST_TO_STOP = ("db",)
 
 # What the log of a release that did not start usually means.
 ADVICE = {
@@ -123,11 +126,179 @@ def containers_of(containers: list[dict[str, Any]], app: str, but: str = "") -> 
         labels = container.get("Labels") or {}
         project = labels.get("com.docker.compose.project")
         of_release = labels.get("flask-vps.app") == app and labels.get("flask-vps.release") != but
+        # A scheduled job ends by itself, also when its release is no longer the one in service.
+        if but and labels.get("com.docker.compose.oneoff") == "True":
+            continue
         if of_release or (not but and project in (f"{app}-vhost", f"{app}-db")):
             service = labels.get("com.docker.compose.service", "")
-            turn = STOP_ORDER.index(service) if service in STOP_ORDER else len(STOP_ORDER)
-            found.append((turn, container["Names"][0].lstrip("/")))
+            found.append((_turn(service), container["Names"][0].lstrip("/")))
     return [name for _, name in sorted(found)]
+
+
+def _turn(service: str) -> int:
+    if service in FIRST_TO_STOP:
+        return FIRST_TO_STOP.index(service)
+    return len(FIRST_TO_STOP) + (service in LAST_TO_STOP)
+
+
+def app_kind(entry: dict[str, Any]) -> str:
+    """
+    Tell what nginx speaks at the socket of an app's releases.
+
+    Parameters
+    ----------
+    entry : dict
+        One entry of ``apps``.
+
+    Returns
+    -------
+    str
+        ``http`` through the relay of an image of the app's own, else ``uwsgi``.
+    """
+    return "http" if entry.get("dockerfile") else "uwsgi"
+
+
+def only_app(apps: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """
+    Narrow the apps to the one that the operator named.
+
+    Parameters
+    ----------
+    apps : list of dict
+        The entries of the inventory.
+    name : str
+        What ``-e app=`` says; empty for all.
+
+    Returns
+    -------
+    list of dict
+        The entries meant.
+
+    Raises
+    ------
+    AnsibleFilterError
+        If there is no such app.
+    """
+    found = [entry for entry in apps if not name or entry["name"] == name]
+    if not found:
+        known = ", ".join(entry["name"] for entry in apps)
+        raise AnsibleFilterError(f"app={name}: there is no such app. This inventory has: {known}")
+    return found
+
+
+def rollback_target(found: dict[str, Any], app: str, wanted: str = "") -> dict[str, Any]:
+    """
+    Choose the release to return to.
+
+    Parameters
+    ----------
+    found : dict
+        What the module ``release_info`` returned.
+    app : str
+        The app's name, for messages.
+    wanted : str, optional
+        What ``-e release=`` says; by default the one that was in service before.
+
+    Returns
+    -------
+    dict
+        The release's record.
+
+    Raises
+    ------
+    AnsibleFilterError
+        If there is none, or it never was in service.
+    """
+    records = {record["id"]: record for record in found["releases"]}
+    fit = [i for i, record in records.items() if record.get("in_service") and i != found["live"]]
+    choice = f"Choose one of: {', '.join(fit)}" if fit else "No other release was ever in service"
+    if not found["live"]:
+        raise AnsibleFilterError(f"{app} has no release in service, so there is none to leave.")
+    name = str(wanted or found["previous"])
+    if not name:
+        raise AnsibleFilterError(f"{app} has no earlier release to return to. {choice}.")
+    if name == found["live"]:
+        raise AnsibleFilterError(f"release={name} of {app} has the traffic already. {choice}.")
+    if name not in records:
+        raise AnsibleFilterError(f"release={name} of {app} is not on this server. {choice}.")
+    if name not in fit:
+        raise AnsibleFilterError(f"release={name} of {app} never was healthy. {choice}.")
+    record = records[name]
+    live = records[found["live"]].get("entry")
+    if live and app_kind(live) != app_kind(record["entry"]):
+        raise AnsibleFilterError(
+            f"release={name} of {app} is served another way ({app_kind(record['entry'])} instead "
+            f"of {app_kind(live)}), which a rollback cannot change: deploy its source instead."
+        )
+    return record
+
+
+def release_table(found: dict[str, Any]) -> list[str]:
+    """
+    Write the releases of an app as lines for a person.
+
+    Parameters
+    ----------
+    found : dict
+        What the module ``release_info`` returned.
+
+    Returns
+    -------
+    list of str
+        A heading and a line for each release, the youngest first.
+    """
+    rows = [("RELEASE", "STATE", "CREATED (UTC)", "LAST IN SERVICE", "COMMIT", "BY")]
+    for record in found["releases"]:
+        served = (record.get("in_service") or [""])[-1]
+        rows.append(
+            (
+                record["id"],
+                record["state"],
+                _minute(record["created"]),
+                _minute(served),
+                record.get("commit") or "-",
+                record.get("by") or "-",
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+    return [line.rstrip() for line in lines]
+
+
+def _minute(time: str) -> str:
+    return time[:16].replace("T", " ") if time else "-"
+
+
+def networks(text: str | list[str]) -> list[str]:
+    """
+    Read addresses and networks that an operator has listed.
+
+    Parameters
+    ----------
+    text : str or list of str
+        Separated by commas or white space, such as ``192.0.2.7, 2001:db8::/32``.
+
+    Returns
+    -------
+    list of str
+        Each in the form that nginx reads.
+
+    Raises
+    ------
+    AnsibleFilterError
+        If one is neither.
+    """
+    words = re.split(r"[,\s]+", text) if isinstance(text, str) else text
+    found = []
+    for word in filter(None, words):
+        try:
+            found.append(str(ipaddress.ip_network(word, strict=False)))
+        except ValueError:
+            raise AnsibleFilterError(
+                f"allow={word}: is neither an address nor a network. Write it like 192.0.2.7 or "
+                "2001:db8::/32."
+            ) from None
+    return found
 
 
 def release_advice(log: str) -> str:
@@ -158,8 +329,13 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Name the filters."""
         return {
+            "app_kind": app_kind,
             "app_volumes": app_volumes,
             "containers_of": containers_of,
             "is_git": is_git,
+            "networks": networks,
+            "only_app": only_app,
             "release_advice": release_advice,
+            "release_table": release_table,
+            "rollback_target": rollback_target,
         }

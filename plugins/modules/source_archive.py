@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import os
+import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,10 @@ digest:
   type: str
   returned: always
 files: {description: How many files are inside., type: int, returned: always}
+commit:
+  description: The git commit of the folder, marked C(-dirty) if files differ; empty without git.
+  type: str
+  returned: always
 """
 
 # Never wanted in an image, whatever .gitignore says.
@@ -139,6 +144,16 @@ def pack(root: Path, gitignore: bool = True) -> tuple[bytes, str, int]:
     return gzip.compress(plain, mtime=0), hashlib.sha256(plain).hexdigest()[:12], count
 
 
+def git_commit(root: Path) -> str:
+    """Name the commit of a folder, which a person wants to know and the digest does not need."""
+    # Without tags: they move, and `--always` then gives the commit alone.
+    command = ["git", "-C", root, "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -174,7 +189,7 @@ def main() -> None:
             # Readable by its maker alone: the source may be private.
             with os.fdopen(os.open(dest, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as f:
                 f.write(archive)
-    module.exit_json(changed=changed, digest=digest, files=count)
+    module.exit_json(changed=changed, digest=digest, files=count, commit=git_commit(root))
 
 
 if __name__ == "__main__":

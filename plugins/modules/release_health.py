@@ -1,0 +1,192 @@
+#!/usr/bin/python
+"""Ansible module: wait until a release answers, or is healthy, or is known to be neither."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: release_health
+short_description: Wait for the containers of a release
+description:
+  - Runs the health check of the release's own container, and ends at once when a container has
+    ended. Docker's word on health comes with the pace of its interval, and tells nothing apart.
+options:
+  project: {description: Compose project of the release., type: str, required: true}
+  until:
+    description:
+      - C(answering) waits until the app gives any answer, if only to say that its database is not
+        ready. C(healthy) waits until its health path answers below 500. C(running) waits whether
+        the containers stay up for C(seconds).
+    type: str
+    choices: [answering, healthy, running]
+    required: true
+  seconds: {description: How long to wait., type: float, required: true}
+author: flask-vps maintainers
+notes:
+  - It asks through the command line of Docker, which every engine brings, whatever its age.
+"""
+
+EXAMPLES = r"""
+- name: Wait until the release is healthy
+  release_health: {project: shop-0123456789ab, until: healthy, seconds: 60}
+"""
+
+RETURN = r"""
+container: {description: Id of the container that failed., type: str, returned: failure}
+"""
+
+# What nginx says in the app's stead while nobody answers it.
+RELAY_HAS_NO_ANSWER = {502, 504}
+PAUSE_SECONDS = 0.3
+
+
+def docker(*arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run the command line of Docker."""
+    return subprocess.run(
+        ["docker", *arguments], capture_output=True, text=True, check=False, timeout=timeout
+    )
+
+
+def containers(project: str) -> list[dict[str, Any]]:
+    """Describe the containers of a compose project, without those of `compose run`."""
+    listed = docker(
+        "ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={project}"
+    )
+    ids = listed.stdout.split()
+    if not ids:
+        return []
+    described = json.loads(docker("inspect", *ids).stdout or "[]")
+    return [
+        c for c in described if c["Config"]["Labels"].get("com.docker.compose.oneoff") != "True"
+    ]
+
+
+def ended(container: dict[str, Any], restarts: int) -> str:
+    """
+    Say how a container has ended.
+
+    Parameters
+    ----------
+    container : dict
+        What ``docker inspect`` says of it.
+    restarts : int
+        How often Docker had restarted it when the wait began.
+
+    Returns
+    -------
+    str
+        A reason; empty while it runs.
+    """
+    state, service = container["State"], container["Config"]["Labels"]["com.docker.compose.service"]
+    if state.get("OOMKilled"):
+        return f"its container {service} ran out of memory: raise memory_mb"
+    if state["Status"] in ("exited", "dead", "restarting") or container["RestartCount"] > restarts:
+        return f"its container {service} ended with exit code {state['ExitCode']}"
+    return ""
+
+
+def ask(container: dict[str, Any]) -> tuple[bool, str, int]:
+    """
+    Run a container's health check in it.
+
+    Parameters
+    ----------
+    container : dict
+        What ``docker inspect`` says of it.
+
+    Returns
+    -------
+    healthy : bool
+        Whether the check passed.
+    output : str
+        What it printed.
+    status : int
+        The HTTP status that it printed as its first number; 0 if there was no answer.
+    """
+    test = container["Config"]["Healthcheck"]["Test"]
+    command = test[1:] if test[0] == "CMD" else ["sh", "-c", *test[1:]]
+    try:
+        done = docker("exec", container["Id"], *command, timeout=10)
+    except subprocess.TimeoutExpired:
+        return False, "no answer within 10 s", 0
+    output = " ".join((done.stdout + done.stderr).split())
+    match = re.match(r"(\d{3})\b", output)
+    return done.returncode == 0, output, int(match[1]) if match else 0
+
+
+def wait(project: str, until: str, seconds: float) -> tuple[str, str]:
+    """
+    Wait for a release.
+
+    Parameters
+    ----------
+    project, until : str
+        As the module's options of the same names.
+    seconds : float
+        How long to wait, in seconds.
+
+    Returns
+    -------
+    reason : str
+        Why it did not get there; empty if it did.
+    container : str
+        The container that the reason is about.
+    """
+    deadline = time.monotonic() + seconds
+    heard = ""
+    restarts: dict[str, int] = {}
+    while True:
+        found = containers(project)
+        for container in found:
+            before = restarts.setdefault(container["Id"], container["RestartCount"])
+            reason = ended(container, before)
+            if reason:
+                return reason, container["Id"]
+        checked = [c for c in found if (c["Config"].get("Healthcheck") or {}).get("Test")]
+        if until != "running":
+            for container in checked:
+                healthy, output, status = ask(container)
+                relayed = "relay" in container["Config"]["Labels"]["com.docker.compose.service"]
+                answers = status > 0 and not (relayed and status in RELAY_HAS_NO_ANSWER)
+                if healthy or (until == "answering" and answers):
+                    return "", ""
+                heard = output or heard
+        if time.monotonic() > deadline:
+            break
+        time.sleep(PAUSE_SECONDS)
+    if until == "running":
+        return ("", "") if found else ("it has no containers", "")
+    what = "answer" if until == "answering" else "get healthy"
+    last = f"; its health check says: {heard}" if heard else ""
+    return f"it did not {what} within {seconds:g} s{last}", checked[0]["Id"] if checked else ""
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "project": {"type": "str", "required": True},
+            "until": {
+                "type": "str",
+                "choices": ["answering", "healthy", "running"],
+                "required": True,
+            },
+            "seconds": {"type": "float", "required": True},
+        },
+    )
+    options = module.params
+    reason, container = wait(options["project"], options["until"], options["seconds"])
+    if reason:
+        module.fail_json(msg=reason, container=container)
+    module.exit_json(changed=False)
+
+
+if __name__ == "__main__":
+    main()

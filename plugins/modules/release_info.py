@@ -1,0 +1,181 @@
+#!/usr/bin/python
+"""Ansible module: tell which releases of an app a server keeps, and which one has the traffic."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: release_info
+short_description: List the releases of an app
+description:
+  - Reads the folder of each release, and the link that nginx follows to the one with the traffic.
+options:
+  dir: {description: The app's folder on the server., type: path, required: true}
+  sockets: {description: Folder of the app's sockets., type: path, required: true}
+  keep:
+    description: How many releases stay that were in service before the live one.
+    type: int
+    default: 5
+author: flask-vps maintainers
+"""
+
+EXAMPLES = r"""
+- name: List the releases
+  release_info:
+    dir: /opt/flask-vps/apps/shop
+    sockets: /opt/flask-vps/edge/sockets/shop
+"""
+
+RETURN = r"""
+live: {description: Id of the release with the traffic; empty if none has., type: str}
+previous:
+  description: Id of the release to roll back to; empty if there is none.
+  type: str
+releases:
+  description: What is known of each release, the youngest first, with its C(state).
+  type: list
+  elements: dict
+stale: {description: Ids that C(keep) leaves out., type: list, elements: str}
+"""
+
+# nginx opens one name for releases that speak uwsgi and another for those that speak HTTP.
+LINKS = ("current.sock", "current-http.sock")
+
+
+def live_release(sockets: Path, app_dir: Path) -> str:
+    """
+    Find the release that has the traffic.
+
+    Parameters
+    ----------
+    sockets : pathlib.Path
+        Folder with the sockets of releases and the links to the one in service.
+    app_dir : pathlib.Path
+        The app's folder, whose link ``current`` tells which of two kinds of socket is in use.
+
+    Returns
+    -------
+    str
+        Its id, or nothing if no release was ever put in service.
+    """
+    named = {name: _target(sockets / name).removesuffix(".sock") for name in LINKS}
+    found = {release for release in named.values() if release}
+    if len(found) == 1:
+        return found.pop()
+    # After a change of protocol both links are there; the folder's link was renamed last.
+    current = Path(_target(app_dir / "current")).name
+    return current if current in found else ""
+
+
+def _target(link: Path) -> str:
+    return str(link.readlink()) if link.is_symlink() else ""
+
+
+def read_releases(app_dir: Path, live: str) -> list[dict[str, Any]]:
+    """
+    Read what is recorded of each release.
+
+    Parameters
+    ----------
+    app_dir : pathlib.Path
+        The app's folder.
+    live : str
+        Id of the release with the traffic.
+
+    Returns
+    -------
+    list of dict
+        The records, the youngest first, each with ``state``: live, good (was in service), rolled
+        back, failed, or unfinished.
+    """
+    found = []
+    for folder in (app_dir / "releases").glob("*"):
+        file = folder / "release.json"
+        if not folder.is_dir():
+            continue
+        try:
+            record = json.loads(file.read_text())
+        except (OSError, ValueError):
+            # A run that was killed early leaves a folder without one.
+            record = {"id": folder.name, "created": ""}
+        if record["id"] == live:
+            state = "live"
+        elif record.get("rolled_back"):
+            state = "rolled back"
+        elif record.get("failed"):
+            state = "failed"
+        else:
+            state = "good" if record.get("in_service") else "unfinished"
+        found.append({**record, "state": state})
+    return sorted(found, key=lambda record: (record["created"], record["id"]), reverse=True)
+
+
+def previous_release(releases: list[dict[str, Any]]) -> str:
+    """
+    Choose the release to roll back to.
+
+    Parameters
+    ----------
+    releases : list of dict
+        What `read_releases` has found.
+
+    Returns
+    -------
+    str
+        The one that was in service last before the live one, passing over what was rolled back.
+    """
+    good = [record for record in releases if record["state"] == "good"]
+    return max(good, key=lambda record: record["in_service"][-1])["id"] if good else ""
+
+
+def stale_releases(releases: list[dict[str, Any]], keep: int) -> list[str]:
+    """
+    Choose the releases that may go.
+
+    Parameters
+    ----------
+    releases : list of dict
+        What `read_releases` has found.
+    keep : int
+        How many of those that were in service stay beside the live one.
+
+    Returns
+    -------
+    list of str
+        Their ids.
+    """
+    served = [r for r in releases if r.get("in_service") and r["state"] != "live"]
+    served.sort(key=lambda record: record["in_service"][-1], reverse=True)
+    kept = {record["id"] for record in served[:keep]}
+    return [r["id"] for r in releases if r["state"] != "live" and r["id"] not in kept]
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "dir": {"type": "path", "required": True},
+            "sockets": {"type": "path", "required": True},
+            "keep": {"type": "int", "default": 5},
+        },
+        supports_check_mode=True,
+    )
+    app_dir = Path(module.params["dir"])
+    live = live_release(Path(module.params["sockets"]), app_dir)
+    releases = read_releases(app_dir, live)
+    module.exit_json(
+        changed=False,
+        live=live,
+        previous=previous_release(releases),
+        releases=releases,
+        stale=stale_releases(releases, module.params["keep"]),
+    )
+
+
+if __name__ == "__main__":
+    main()

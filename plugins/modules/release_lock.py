@@ -1,0 +1,116 @@
+#!/usr/bin/python
+"""Ansible module: let one run at a time change the releases of a server."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: release_lock
+short_description: Take, give back, or read the lock of a server
+description:
+  - The lock is a file with its holder, which exists only once. The action of the same name says who
+    the holder is, and whether one on this controller still runs.
+options:
+  state: {description: What to do., type: str, choices: [taken, given_back, read], required: true}
+  path: {description: The lock's file., type: path, required: true}
+  holder: {description: Who takes it., type: dict, default: {}}
+  instead_of:
+    description: The holder whose lock is taken over, as it was read.
+    type: dict
+author: flask-vps maintainers
+"""
+
+EXAMPLES = r"""
+- name: Take the lock
+  release_lock: {state: taken, path: /opt/flask-vps/lock}
+"""
+
+RETURN = r"""
+holder: {description: Who has the lock after this., type: dict, returned: always}
+"""
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """Read who has the lock; None if nobody has."""
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return {"id": "", "user": "unknown", "host": "unknown", "since": "unknown"}
+
+
+def take(path: Path, holder: dict[str, Any], instead_of: dict[str, Any] | None) -> dict[str, Any]:
+    """
+    Take the lock if it is free.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The lock's file.
+    holder : dict
+        Who takes it.
+    instead_of : dict or None
+        The holder whose lock may be taken over.
+
+    Returns
+    -------
+    dict
+        Who has it now.
+    """
+    found = read(path)
+    if found is not None and found != instead_of:
+        return found
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.write_text(json.dumps(holder) + "\n")
+    fresh.rename(path)
+    return holder
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Keep others out between reading and writing; the kernel ends this with the process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.guard").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        yield
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["taken", "given_back", "read"], "required": True},
+            "path": {"type": "path", "required": True},
+            "holder": {"type": "dict", "default": {}},
+            "instead_of": {"type": "dict"},
+        },
+        supports_check_mode=True,
+    )
+    options = module.params
+    path = Path(options["path"])
+    if module.check_mode or options["state"] == "read":
+        module.exit_json(changed=False, holder=read(path))
+    with alone(path):
+        if options["state"] == "taken":
+            holder = take(path, options["holder"], options["instead_of"])
+        else:
+            holder = read(path)
+            if holder is not None and holder["id"] == options["holder"].get("id"):
+                path.unlink()
+                holder = None
+    module.exit_json(changed=False, holder=holder)
+
+
+if __name__ == "__main__":
+    main()
