@@ -62,9 +62,18 @@ test-app: .venv/.locked ## The tests of the app in app/
 test-vagrant: ## Whether Vagrant accepts the Vagrantfile
 	@scripts/test-vagrant
 
+# Those that share a server, in the order in which they can; then those with one of their own, each another system.
+SHARING = default apps deploy sources contract
+APART = debian12 ubuntu engine
+
 .PHONY: test-molecule
-test-molecule: .venv/.locked ## Every Molecule scenario, in throwaway servers
-	@molecule test --all
+test-molecule: .venv/.locked ## Every Molecule scenario, in throwaway servers (SHARING=, APART=: some of them)
+	@clean() { molecule destroy -s default >/dev/null; }
+	trap clean EXIT
+	clean
+	for scenario in $(SHARING); do molecule test --destroy=never -s $$scenario; done
+	clean
+	for scenario in $(APART); do molecule test -s $$scenario; done
 
 .PHONY: docs
 docs: .venv/.locked ## Write the roles' READMEs from their argument specs

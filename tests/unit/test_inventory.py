@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -6,6 +7,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parents[2]
+SHARING = re.search(r"^SHARING = (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
 PLACE = ("dev_server", "dev_dir", "dev_ssh_port", "dev_http_port", "dev_https_port")
 
 
@@ -39,7 +41,7 @@ def test_no_scenario_touches_the_server_of_make_up_or_of_another_scenario() -> N
         config = yaml.safe_load(file.read_text()) or {}
         own = config if "executor" in config.get("ansible", {}) else base
         place = _place(*_inventories(own, file.parent))
-        if config.get("shared_state"):
+        if file.parent.name in SHARING:
             assert place == places.setdefault("the shared server", place), file
         else:
             places[file.parent.name] = place
@@ -49,3 +51,10 @@ def test_no_scenario_touches_the_server_of_make_up_or_of_another_scenario() -> N
     # Molecule gives each scenario an ephemeral folder of its own.
     assert {value for value in shared if "MOLECULE_EPHEMERAL_DIRECTORY" not in value} == set()
     assert {"make up", "the shared server", "debian12", "ubuntu", "engine"} <= set(places)
+
+
+def test_make_runs_every_scenario() -> None:
+    apart = re.search(r"^APART = (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
+    assert sorted(SHARING + apart) == sorted(
+        p.parent.name for p in ROOT.glob("molecule/*/molecule.yml")
+    )

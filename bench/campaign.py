@@ -1,0 +1,190 @@
+"""Deploys, rollbacks and broken releases of the app in tests/apps/ledger, under load."""
+
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.load import Request
+
+ROOT = Path(__file__).parents[1]
+LEDGER = ROOT / "tests/apps/ledger"
+# What can be wrong with a release. The app itself plays all but one.
+FAULTS = ("exit", "hang", "error", "init", "secret", "build")
+
+
+@dataclass
+class Event:
+    """One run of a playbook; times in seconds since the epoch."""
+
+    name: str
+    start: float
+    end: float
+    succeeded: bool
+    output: str
+
+
+@dataclass
+class Campaign:
+    """What is done to one app on one server, and what its visitors met meanwhile.
+
+    Attributes
+    ----------
+    url : str
+        Address of the app.
+    ca : pathlib.Path
+        Certificates to trust.
+    source : pathlib.Path
+        Folder of the app's source, which this fills and changes.
+    inventories : list of str
+        What the playbooks are run with.
+    work : pathlib.Path
+        Folder for what the load writes.
+    on_server : callable
+        Runs a command on the server and returns what it prints.
+    """
+
+    url: str
+    ca: Path
+    source: Path
+    inventories: list[str]
+    work: Path
+    on_server: Callable[..., str]
+    events: list[Event] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+    number: int = 0
+
+    def change(self, fault: str = "none") -> None:
+        """Make the source that of another release, which has the given fault."""
+        self.number += 1
+        self.source.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(LEDGER, self.source, dirs_exist_ok=True)
+        (self.source / "release.txt").write_text(f"{self.number}\n")
+        (self.source / "fault.txt").write_text(f"{fault}\n")
+        for file in (self.source / "static").iterdir():
+            file.unlink()
+        # A name with a hash, as build tools give them: no other release has it.
+        name = f"release-{self.number}.{self.number:08x}.txt"
+        (self.source / "static" / name).write_text(f"release {self.number}\n")
+        if fault == "build":
+            with (self.source / "requirements.txt").open("a") as file:
+                file.write("flask==0.0.999\n")
+
+    def play(self, playbook: str, *arguments: str) -> Event:
+        """Run a playbook and note when, and whether it succeeded."""
+        start = time.time()
+        command = ["ansible-playbook", str(ROOT / "playbooks" / playbook), "-e", "app=ledger"]
+        command += [f"--inventory={path}" for path in self.inventories]
+        done = subprocess.run(
+            [*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        name = f"{playbook.removesuffix('.yml')} {' '.join(arguments)}".strip()
+        event = Event(name, start, time.time(), done.returncode == 0, done.stdout + done.stderr)
+        self.events.append(event)
+        print(f"{event.name}: {event.end - event.start:.1f} s, {event.succeeded}", flush=True)
+        return event
+
+    def deploy(self, fault: str = "none") -> Event:
+        """Change the source and deploy it."""
+        self.change(fault)
+        event = self.play("deploy.yml")
+        event.name = "deploy" if fault == "none" else f"broken deploy: {fault}"
+        return event
+
+    @contextmanager
+    def load(self, rate: float, slow_seconds: float) -> Iterator[None]:
+        """Have visitors meanwhile."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        out = self.work / "requests.jsonl"
+        command = [sys.executable, "-m", "bench.load", self.url, "--ca", str(self.ca)]
+        command += ["--rate", str(rate), "--slow-seconds", str(slow_seconds), "--out", str(out)]
+        with subprocess.Popen(command, cwd=ROOT) as process:
+            try:
+                yield
+            finally:
+                # Those in flight get their answers first.
+                process.terminate()
+                process.wait(timeout=120)
+        lines = out.read_text().splitlines()
+        self.requests += [Request(**json.loads(line)) for line in lines]
+
+    # -- results ----------------------------------------------------------------------------------
+
+    def failures(self) -> Counter[tuple[str, str]]:
+        """Count what went wrong, by kind of request and outcome."""
+        return Counter((r.kind, r.outcome) for r in self.requests if r.outcome != "ok")
+
+    def lost_and_doubled(self) -> tuple[list[str], list[str]]:
+        """Compare the forms that were acknowledged with the rows in the database."""
+        acknowledged = {r.id for r in self.requests if r.id and r.outcome == "ok"}
+        rows = Counter(self.query("SELECT id FROM entry WHERE id IS NOT NULL"))
+        lost = [marker for marker in acknowledged if rows[marker] == 0]
+        return lost, [marker for marker, count in rows.items() if count > 1]
+
+    def query(self, statement: str) -> list[str]:
+        """Ask the app's database."""
+        psql = ["psql", "-U", "postgres", "-d", "ledger", "-Atc", statement]
+        return self.on_server("docker", "exec", "ledger-db-db-1", *psql).splitlines()
+
+    def durations(self, during: bool) -> list[float]:
+        """List how long requests took, in seconds: those that met a playbook's run, or no other."""
+
+        def met(request: Request) -> bool:
+            return any(e.start <= request.end and request.start <= e.end for e in self.events)
+
+        fast = [r for r in self.requests if not r.kind.startswith("slow") and r.outcome == "ok"]
+        return [r.end - r.start for r in fast if met(r) == during]
+
+    def table(self) -> str:
+        """Sum it up for a person."""
+        lines = [f"{len(self.requests)} requests, {sum(self.failures().values())} failed"]
+        lines += [
+            f"  {count} x {kind}: {outcome}" for (kind, outcome), count in self.failures().items()
+        ]
+        for name in sorted({event.name for event in self.events}):
+            took = [e.end - e.start for e in self.events if e.name == name]
+            lines.append(f"{len(took)} x {name}: median {statistics.median(took):.1f} s")
+        for during, name in ((False, "quiet"), (True, "during deploys")):
+            took = self.durations(during)
+            if len(took) > 1:
+                cuts = statistics.quantiles(took, n=100)
+                p50, p99 = cuts[49] * 1000, cuts[98] * 1000
+                lines.append(f"{name}: {len(took)} requests, p50 {p50:.0f} ms, p99 {p99:.0f} ms")
+        return "\n".join(lines)
+
+    def plot(self, file: Path) -> None:
+        """Draw latency over time, with the runs of playbooks as bands."""
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+
+        zero = min(request.start for request in self.requests)
+        figure, axes = pyplot.subplots(figsize=(14, 6))
+        colours = {True: "tab:blue", False: "tab:orange"}
+        for event in self.events:
+            axes.axvspan(
+                event.start - zero,
+                event.end - zero,
+                color=colours[event.succeeded],
+                alpha=0.15,
+            )
+        for fine, colour, size in ((True, "tab:green", 2), (False, "tab:red", 20)):
+            some = [r for r in self.requests if (r.outcome == "ok") == fine]
+            some = [r for r in some if not r.kind.startswith("slow") or not fine]
+            x = [r.start - zero for r in some]
+            y = [(r.end - r.start) * 1000 for r in some]
+            axes.scatter(x, y, s=size, c=colour, label="answered" if fine else "failed")
+        axes.set(yscale="log", xlabel="seconds", ylabel="milliseconds until answered")
+        axes.set_title("blue: a deploy or rollback, orange: a deploy of a broken release")
+        axes.legend()
+        figure.tight_layout()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(file, dpi=100)

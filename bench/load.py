@@ -1,0 +1,152 @@
+"""A load of an app that keeps what became of every request.
+
+Open loop: each request leaves at its own time, whatever became of those before, so a server that
+stalls meets the requests that real visitors would have sent meanwhile. No request is tried again.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import re
+import signal
+import ssl
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import httpx
+
+# Kinds of request and their shares. Those on HTTP/1.1 keep their connections unless they say so.
+SHARES = {
+    "page": 0.40,
+    "page, HTTP/2": 0.20,
+    "page, new connection": 0.05,
+    "form": 0.15,
+    "form, HTTP/2": 0.05,
+    "static file of an earlier page": 0.15,
+}
+# Beside those, since they would fill every thread of the server.
+SLOW_EVERY_SECONDS = 8.0
+# An hour-old tab is not what this is about: the files of this many releases are asked for.
+REMEMBERED_FILES = 4
+
+
+@dataclass
+class Request:
+    """What became of one request; times in seconds since the epoch."""
+
+    kind: str
+    start: float
+    end: float
+    outcome: str
+    id: str = ""
+
+
+class Load:
+    """Requests at a steady rate until told to stop."""
+
+    def __init__(self, url: str, ca: Path, rate: float, slow_seconds: float) -> None:
+        """
+        Prepare the clients.
+
+        Parameters
+        ----------
+        url : str
+            Address of the site, without a path.
+        ca : pathlib.Path
+            Certificates to trust.
+        rate : float
+            Requests per second, without the slow ones.
+        slow_seconds : float
+            How long a slow request takes at the server, in seconds; 0 for none of them.
+        """
+        self.url, self.rate, self.slow_seconds = url, rate, slow_seconds
+        context = ssl.create_default_context(cafile=str(ca))
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=50)
+        options = {"verify": context, "timeout": 75, "limits": limits, "base_url": url}
+        self.http1 = httpx.AsyncClient(**options)
+        self.http2 = httpx.AsyncClient(http1=False, http2=True, **options)
+        self.files: list[str] = []
+        self.stopping = asyncio.Event()
+        self.random = random.Random(1)  # noqa: S311  # a mix of requests, no secret
+
+    async def run(self, keep: Callable[[Request], None]) -> None:
+        """Send requests until `stopping` is set, and wait for those in flight."""
+        tasks: set[asyncio.Task[None]] = set()
+
+        def send(kind: str) -> None:
+            task = asyncio.create_task(self._send(kind, keep))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+        began = time.monotonic()
+        sent = slow = 0
+        kinds, weights = list(SHARES), list(SHARES.values())
+        while not self.stopping.is_set():
+            due = (time.monotonic() - began) * self.rate
+            while sent < due:
+                send(self.random.choices(kinds, weights)[0])
+                sent += 1
+            if self.slow_seconds and time.monotonic() - began > slow * SLOW_EVERY_SECONDS:
+                send("slow, HTTP/2" if slow % 2 else "slow")
+                slow += 1
+            await asyncio.sleep(max(0.0, began + sent / self.rate - time.monotonic()))
+        await asyncio.gather(*tasks)
+
+    async def _send(self, kind: str, keep: Callable[[Request], None]) -> None:
+        """Send one request and keep what became of it."""
+        start, marker = time.time(), ""
+        client = self.http2 if "HTTP/2" in kind else self.http1
+        try:
+            if kind.startswith("form"):
+                marker = str(uuid.uuid4())
+                answer = await client.post("/entries", data={"id": marker})
+            elif kind.startswith("slow"):
+                answer = await client.get("/slow", params={"seconds": self.slow_seconds})
+            elif kind.startswith("static") and self.files:
+                answer = await client.get(self.random.choice(self.files))
+            else:
+                headers = {"Connection": "close"} if "new" in kind else {}
+                answer = await client.get("/", headers=headers)
+                self._remember(answer.text)
+            outcome = "ok" if answer.status_code < 400 else f"status {answer.status_code}"
+        except httpx.HTTPError as error:
+            outcome = f"{type(error).__name__}: {error}"
+        keep(Request(kind, start, time.time(), outcome, marker))
+
+    def _remember(self, page: str) -> None:
+        """Note the static files that a page asks for."""
+        for path in re.findall(r'href="(/static/[^"]+)"', page):
+            if path not in self.files:
+                self.files = [*self.files, path][-REMEMBERED_FILES:]
+
+
+async def _run(options: argparse.Namespace) -> None:
+    load = Load(options.url, options.ca, options.rate, options.slow_seconds)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, load.stopping.set)
+    loop.call_later(options.seconds, load.stopping.set)
+    with options.out.open("w", buffering=1) as out:
+        await load.run(lambda request: out.write(json.dumps(asdict(request)) + "\n") and None)
+    for client in (load.http1, load.http2):
+        await client.aclose()
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("url")
+    parser.add_argument("--ca", type=Path, required=True, help="certificates to trust")
+    parser.add_argument("--rate", type=float, default=100, help="requests per second")
+    parser.add_argument("--slow-seconds", type=float, default=20, help="of a slow request")
+    parser.add_argument("--seconds", type=float, default=7200, help="at most")
+    parser.add_argument("--out", type=Path, required=True, help="a line of JSON per request")
+    asyncio.run(_run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
