@@ -32,6 +32,7 @@ SHARES = {
 SLOW_EVERY_SECONDS = 8.0
 # An hour-old tab is not what this is about: the files of this many releases are asked for.
 REMEMBERED_FILES = 4
+REQUESTS_PER_CONNECTION = 900
 
 
 @dataclass
@@ -63,12 +64,20 @@ class Load:
         slow_seconds : float
             How long a slow request takes at the server, in seconds; 0 for none of them.
         """
-        self.url, self.rate, self.slow_seconds = url, rate, slow_seconds
-        context = ssl.create_default_context(cafile=str(ca))
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=50)
-        options = {"verify": context, "timeout": 75, "limits": limits, "base_url": url}
+        self.rate, self.slow_seconds = rate, slow_seconds
+        site = httpx.URL(url)
+        # Browsers and curl take such names for the loopback, whatever a resolver says (RFC 6761).
+        local = site.host.endswith(".localhost")
+        options = {
+            "base_url": site.copy_with(host="127.0.0.1") if local else site,
+            "headers": {"Host": site.netloc.decode()},
+            "limits": httpx.Limits(max_connections=None, max_keepalive_connections=50),
+            "timeout": 75,
+            "verify": ssl.create_default_context(cafile=str(ca)),
+        }
+        self.known_as = {"sni_hostname": site.host}
         self.http1 = httpx.AsyncClient(**options)
-        self.http2 = httpx.AsyncClient(http1=False, http2=True, **options)
+        self.options, self.left, self.clients = options, 0, []
         self.files: list[str] = []
         self.stopping = asyncio.Event()
         self.random = random.Random(1)  # noqa: S311  # a mix of requests, no secret
@@ -99,23 +108,37 @@ class Load:
     async def _send(self, kind: str, keep: Callable[[Request], None]) -> None:
         """Send one request and keep what became of it."""
         start, marker = time.time(), ""
-        client = self.http2 if "HTTP/2" in kind else self.http1
+        known_as = {"extensions": self.known_as}
+        client = self._http2() if "HTTP/2" in kind else self.http1
         try:
             if kind.startswith("form"):
                 marker = str(uuid.uuid4())
-                answer = await client.post("/entries", data={"id": marker})
+                answer = await client.post("/entries", data={"id": marker}, **known_as)
             elif kind.startswith("slow"):
-                answer = await client.get("/slow", params={"seconds": self.slow_seconds})
+                seconds = {"seconds": self.slow_seconds}
+                answer = await client.get("/slow", params=seconds, **known_as)
             elif kind.startswith("static") and self.files:
-                answer = await client.get(self.random.choice(self.files))
+                answer = await client.get(self.random.choice(self.files), **known_as)
             else:
                 headers = {"Connection": "close"} if "new" in kind else {}
-                answer = await client.get("/", headers=headers)
+                answer = await client.get("/", headers=headers, **known_as)
                 self._remember(answer.text)
             outcome = "ok" if answer.status_code < 400 else f"status {answer.status_code}"
         except httpx.HTTPError as error:
             outcome = f"{type(error).__name__}: {error}"
         keep(Request(kind, start, time.time(), outcome, marker))
+
+    def _http2(self) -> httpx.AsyncClient:
+        """Give a client whose connection is not about to end.
+
+        nginx ends one after `keepalive_requests` (1000) in good order: what is in flight still gets
+        its answer. Browsers wait for those; this library gives them up.
+        """
+        if not self.left:
+            self.clients.append(httpx.AsyncClient(http1=False, http2=True, **self.options))
+            self.left = REQUESTS_PER_CONNECTION
+        self.left -= 1
+        return self.clients[-1]
 
     def _remember(self, page: str) -> None:
         """Note the static files that a page asks for."""
@@ -132,7 +155,7 @@ async def _run(options: argparse.Namespace) -> None:
     loop.call_later(options.seconds, load.stopping.set)
     with options.out.open("w", buffering=1) as out:
         await load.run(lambda request: out.write(json.dumps(asdict(request)) + "\n") and None)
-    for client in (load.http1, load.http2):
+    for client in (load.http1, *load.clients):
         await client.aclose()
 
 

@@ -202,35 +202,26 @@ def rollback_target(found: dict[str, Any], app: str, wanted: str = "") -> dict[s
     Returns
     -------
     dict
-        The release's record.
-
-    Raises
-    ------
-    AnsibleFilterError
-        If there is none, or it never was in service.
+        The release's record; or, under ``error``, why there is none.
     """
-    records = {record["id"]: record for record in found["releases"]}
-    fit = [i for i, record in records.items() if record.get("in_service") and i != found["live"]]
+    live, records = found["live"], {record["id"]: record for record in found["releases"]}
+    fit = [i for i, record in records.items() if record.get("in_service") and i != live]
     choice = f"Choose one of: {', '.join(fit)}" if fit else "No other release was ever in service"
-    if not found["live"]:
-        raise AnsibleFilterError(f"{app} has no release in service, so there is none to leave.")
     name = str(wanted or found["previous"])
-    if not name:
-        raise AnsibleFilterError(f"{app} has no earlier release to return to. {choice}.")
-    if name == found["live"]:
-        raise AnsibleFilterError(f"release={name} of {app} has the traffic already. {choice}.")
-    if name not in records:
-        raise AnsibleFilterError(f"release={name} of {app} is not on this server. {choice}.")
-    if name not in fit:
-        raise AnsibleFilterError(f"release={name} of {app} never was healthy. {choice}.")
-    record = records[name]
-    live = records[found["live"]].get("entry")
-    if live and app_kind(live) != app_kind(record["entry"]):
-        raise AnsibleFilterError(
-            f"release={name} of {app} is served another way ({app_kind(record['entry'])} instead "
-            f"of {app_kind(live)}), which a rollback cannot change: deploy its source instead."
-        )
-    return record
+    error = ""
+    if not live:
+        error = "has no release in service, so there is none to leave"
+    elif not name:
+        error = "has no earlier release that was well when it was left"
+    elif name == live:
+        error = f"is at release {name} already"
+    elif name not in records:
+        error = f"has no release {name} on this server"
+    elif name not in fit:
+        error = f"had a release {name}, but it never was healthy"
+    elif app_kind(records[name]["entry"]) != app_kind(records[live].get("entry", {})):
+        error = f"was served another way by {name}, which only a deploy of its source can change"
+    return {"error": f"{app} {error}. {choice}."} if error else records[name]
 
 
 def release_table(found: dict[str, Any]) -> list[str]:
