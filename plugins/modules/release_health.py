@@ -42,6 +42,8 @@ RETURN = r"""
 container: {description: Id of the container that failed., type: str, returned: failure}
 """
 
+# What uWSGI says when its workers end again and again; it goes on trying, so the container stays.
+SPINS = "worker respawning too fast"
 # What nginx says in the app's stead while nobody answers it.
 RELAY_HAS_NO_ANSWER = {502, 504}
 PAUSE_SECONDS = 0.3
@@ -121,6 +123,12 @@ def ask(container: dict[str, Any]) -> tuple[bool, str, int]:
     return done.returncode == 0, output, int(match[1]) if match else 0
 
 
+def said(container: dict[str, Any]) -> str:
+    """Read the end of a container's log."""
+    done = docker("logs", "--tail", "20", container["Id"])
+    return done.stdout + done.stderr
+
+
 def wait(project: str, until: str, seconds: float) -> tuple[str, str]:
     """
     Wait for a release.
@@ -153,11 +161,13 @@ def wait(project: str, until: str, seconds: float) -> tuple[str, str]:
         if until != "running":
             for container in checked:
                 healthy, output, status = ask(container)
-                relayed = "relay" in container["Config"]["Labels"]["com.docker.compose.service"]
+                relayed = container["Config"]["Labels"]["com.docker.compose.service"] == "relay"
                 answers = status > 0 and not (relayed and status in RELAY_HAS_NO_ANSWER)
                 if healthy or (until == "answering" and answers):
                     return "", ""
                 heard = output or heard
+                if not answers and SPINS in said(container):
+                    return "uWSGI's workers end as soon as they have begun", container["Id"]
         if time.monotonic() > deadline:
             break
         time.sleep(PAUSE_SECONDS)
