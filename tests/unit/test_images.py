@@ -4,9 +4,11 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import yaml
 from image_archives import images_in
 from images import archives_of, image_name, missing_images, without_digest
 
+ROLE = Path(__file__).parents[2] / "roles/images"
 DIGEST = "sha256:" + "a" * 64
 
 
@@ -75,3 +77,9 @@ def test_each_wanted_image_finds_its_archive() -> None:
         "postgres:17": "/a.tar",
         "localhost:5000/x:1": "/b.tar",
     }
+
+
+def test_names_are_there_for_a_role_that_runs_alone_by_its_tag() -> None:
+    tasks = yaml.safe_load((ROLE / "tasks/main.yml").read_text())
+    (naming,) = [t for t in tasks if "images_names" in t.get("ansible.builtin.set_fact", {})]
+    assert naming["tags"] == ["always"]
