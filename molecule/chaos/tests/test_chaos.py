@@ -1,0 +1,130 @@
+"""A deploy may be killed anywhere: the site serves one release or the other, and the next run puts it right."""
+
+import os
+import random
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Site, eventually
+
+from bench.campaign import Campaign, Event
+
+CALLBACK = Path(__file__).parents[1] / "callback"
+OUTPUT = Path(os.environ["SITE_DIR"])
+# One boundary in each of these parts of a deploy, by the task that begins there; then some at random.
+TELLING = [
+    "App | Build the image",
+    "App | Run the release command",
+    "App | Wait until it is healthy",
+    "App | Give the release the traffic",
+    "App | Let older releases finish",
+]
+RANDOM = int(os.environ.get("CHAOS_RANDOM", "1"))
+
+
+@pytest.fixture(scope="module")
+def campaign(site: Site) -> Campaign:
+    return Campaign(
+        url=f"https://{site.domain}:{site.https_port}",
+        ca=site.ca,
+        source=OUTPUT / "ledger",
+        inventories=os.environ["SITE_INVENTORIES"].split(","),
+        work=OUTPUT / "chaos",
+        on_server=site.on_server,
+        # Later than what the scenario deploy may have left.
+        number=int(time.time()) % 10**6,
+    )
+
+
+@pytest.fixture(scope="module")
+def boundaries(campaign: Campaign) -> list[str]:
+    """The tasks of a deploy that changes the source."""
+    file = OUTPUT / "tasks.txt"
+    file.unlink(missing_ok=True)
+    campaign.change()
+    assert play(campaign, {"TASKS_FILE": str(file)}).succeeded
+    return file.read_text().splitlines()
+
+
+def play(campaign: Campaign, environment: dict[str, str]) -> Event:
+    """Deploy with the callback that counts tasks and kills."""
+    settings = {
+        "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACK),
+        "ANSIBLE_CALLBACKS_ENABLED": "kill",
+        **environment,
+    }
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        return campaign.play("deploy.yml")
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def served(site: Site) -> int:
+    """Tell the number of the release that answers."""
+    answer = site.request("/")
+    assert answer.status == 200, answer.body
+    return int(re.search(r"release (\d+)", answer.body)[1])
+
+
+def recovers(campaign: Campaign, site: Site) -> None:
+    """The next run converges, and one more finds nothing to do."""
+    again = campaign.play("deploy.yml")
+    assert again.succeeded, again.output[-4000:]
+    assert served(site) == campaign.number
+    third = campaign.play("deploy.yml")
+    assert "changed=0" in third.output, third.output[-4000:]
+
+
+def kill(campaign: Campaign, site: Site, at: str) -> None:
+    before = campaign.number
+    campaign.change()
+    killed = play(campaign, {"KILL_AT_TASK": at})
+    # The negative control: it did not come to its end.
+    assert not killed.succeeded
+    assert "PLAY RECAP" not in killed.output
+    assert served(site) in (before, campaign.number)
+    recovers(campaign, site)
+
+
+@pytest.mark.parametrize("at", TELLING)
+def test_killed_controller(campaign: Campaign, site: Site, boundaries: list[str], at: str) -> None:
+    assert any(at in name for name in boundaries)
+    kill(campaign, site, at)
+
+
+def test_killed_controller_anywhere(campaign: Campaign, site: Site, boundaries: list[str]) -> None:
+    numbers = range(1, len(boundaries) + 1)
+    seed = int(time.time())
+    print(f"seed {seed}")
+    chosen = random.Random(seed).sample(numbers, min(RANDOM, len(boundaries)))  # noqa: S311
+    for number in sorted(chosen):
+        print(f"killed at {number}: {boundaries[number - 1]}")
+        kill(campaign, site, str(number))
+
+
+def test_rebooted_server(campaign: Campaign, site: Site) -> None:
+    before = campaign.number
+    campaign.change()
+    environment = {**os.environ, "ANSIBLE_TIMEOUT": "10"}
+    command = ["ansible-playbook", "playbooks/deploy.yml", "-e", "app=ledger"]
+    command += [f"--inventory={path}" for path in campaign.inventories]
+    root = Path(__file__).parents[3]
+    with subprocess.Popen(
+        command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True
+    ) as run:
+        for line in run.stdout or ():
+            if "Wait until it is healthy" in line:
+                break
+        site.on_server("systemctl", "reboot", "--force")
+        run.communicate()
+    assert run.returncode != 0
+    assert eventually(lambda: served(site), seconds=120) in (before, campaign.number)
+    recovers(campaign, site)

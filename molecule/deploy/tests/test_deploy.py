@@ -1,0 +1,226 @@
+"""Nobody who visits notices a deploy, a rollback, or a release that is broken."""
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Site, eventually
+
+from bench.campaign import FAULTS, Campaign
+from bench.naive import Naive
+
+RATE = float(os.environ.get("DEPLOY_RATE", "60"))
+GOOD, ROLLBACKS, BROKEN = (
+    int(os.environ.get(f"DEPLOY_{name}", number))
+    for name, number in (("GOOD", "5"), ("ROLLBACKS", "2"), ("BROKEN", "5"))
+)
+OUTPUT = Path(os.environ["SITE_DIR"])
+
+
+def _order() -> list[str]:
+    """Spread the kinds of run over the time that they take together, a good deploy first."""
+    share = {"good": GOOD - 1, "rollback": ROLLBACKS, "broken": BROKEN}
+    turns = [((n + 1) / (count + 1), kind) for kind, count in share.items() for n in range(count)]
+    return ["good", *(kind for _, kind in sorted(turns))]
+
+
+@pytest.fixture(scope="module")
+def campaign(site: Site) -> Campaign:
+    """Everything that happens, under load; the tests look at what came of it."""
+    campaign = Campaign(
+        url=f"https://{site.domain}:{site.https_port}",
+        ca=site.ca,
+        source=OUTPUT / "ledger",
+        inventories=os.environ["SITE_INVENTORIES"].split(","),
+        work=OUTPUT / "load",
+        on_server=site.on_server,
+    )
+    faults = 0
+    with campaign.load(RATE, slow_seconds=20):
+        time.sleep(20)
+        for kind in _order():
+            if kind == "good":
+                campaign.deploy()
+            elif kind == "rollback":
+                campaign.play("rollback.yml")
+            else:
+                campaign.deploy(FAULTS[faults % len(FAULTS)])
+                faults += 1
+        time.sleep(5)
+    print(campaign.table())
+    (OUTPUT / "deploys.txt").write_text(campaign.table() + "\n")
+    return campaign
+
+
+def test_no_request_fails(campaign: Campaign) -> None:
+    assert len(campaign.requests) > RATE * 60
+    assert campaign.failures() == {}
+
+
+def test_requests_in_flight_finish(campaign: Campaign) -> None:
+    slow = [r for r in campaign.requests if r.kind.startswith("slow")]
+    spanning = [
+        r
+        for r in slow
+        for e in campaign.events
+        if r.start < e.start < r.end or r.start < e.end < r.end
+    ]
+    assert spanning
+    assert {r.outcome for r in spanning} == {"ok"}
+    assert min(r.end - r.start for r in spanning) > 19
+
+
+def test_each_acknowledged_row_is_there_once(campaign: Campaign) -> None:
+    assert campaign.lost_and_doubled() == ([], [])
+    assert len([r for r in campaign.requests if r.id]) > RATE * 10
+
+
+def test_good_deploys_and_rollbacks_succeed(campaign: Campaign) -> None:
+    good = [e for e in campaign.events if not e.name.startswith("broken")]
+    assert len(good) >= GOOD + ROLLBACKS
+    assert [e.output[-3000:] for e in good if not e.succeeded] == []
+
+
+def test_broken_releases_fail_and_say_why(campaign: Campaign, site: Site) -> None:
+    words = {
+        "exit": "This release ends before it has begun.",
+        "hang": "did not answer within",
+        "error": "500",
+        "init": "The migration of this release fails.",
+        "secret": "LEDGER_KEY_THAT_NOBODY_SET",
+        "build": "flask==0.0.999",
+    }
+    broken = [e for e in campaign.events if e.name.startswith("broken")]
+    assert len(broken) == BROKEN
+    for event in broken:
+        assert not event.succeeded, event.name
+        assert words[event.name.rpartition(" ")[2]] in event.output, event.output[-3000:]
+    # Nothing of them is left running.
+    releases = site.on_server("ls", "/opt/flask-vps/apps/ledger/releases").split()
+    running = [name for name in site.containers() if name.startswith("ledger-")]
+    live = site.on_server("readlink", "/opt/flask-vps/apps/ledger/current").strip()[-12:]
+    assert live in releases
+    others = [name for name in running if name.split("-")[1] in set(releases) - {live}]
+    # A job of an earlier release may still be at work.
+    assert [name for name in others if "job" not in name] == []
+
+
+def test_pages_of_earlier_releases_keep_their_files(campaign: Campaign, site: Site) -> None:
+    live = eventually(lambda: site.request("/").body)
+    earlier = campaign.number - 1
+    names = site.on_server(
+        "sh", "-c", "ls -d /opt/flask-vps/edge/static/ledger/*/release-*.txt"
+    ).split()
+    files = {name.rpartition("/")[2] for name in names}
+    assert len(files) >= min(GOOD, 5), earlier
+    for name in files:
+        assert site.request(f"/static/{name}").status == 200, name
+    # The negative control: a file that no release brought.
+    assert site.request("/static/release-0.ffffffff.txt").status == 404
+    assert "release" in live
+
+
+def test_workers_and_jobs_run_once_and_to_their_end(campaign: Campaign, site: Site) -> None:
+    begun = campaign.query("SELECT date_trunc('minute', at) FROM tick WHERE step = 'job begins'")
+    assert len(begun) >= 2
+    assert len(begun) == len(set(begun)), "a job ran twice in a minute"
+
+    def finished() -> None:
+        ends = campaign.query("SELECT count(*) FROM tick WHERE step = 'job ends'")
+        starts = campaign.query(
+            "SELECT count(*) FROM tick WHERE step = 'job begins' AND at < now() - interval '30 s'"
+        )
+        assert int(ends[0]) >= int(starts[0])
+
+    eventually(finished, seconds=60)
+    workers = dict(
+        line.split("|")
+        for line in campaign.query(
+            "SELECT step, count(*) FROM tick WHERE step ~ 'worker' GROUP BY 1"
+        )
+    )
+    # One is at work, and each other one has ended in good order.
+    assert int(workers["worker begins"]) == int(workers.get("worker ends", 0)) + 1
+
+
+def test_plain_compose_fails_requests(campaign: Campaign, site: Site) -> None:
+    """The negative control: the same load against `docker compose up -d --build`."""
+    naive = Naive(campaign, site.on_server)
+    requests = naive.redeploy(times=2, rate=20)
+    failed = [r for r in requests if r.outcome != "ok"]
+    print(f"plain compose: {len(failed)} of {len(requests)} requests failed")
+    with (OUTPUT / "deploys.txt").open("a") as file:
+        file.write(f"plain compose: {len(failed)} of {len(requests)} requests failed\n")
+    assert failed
+
+
+def test_only_one_run_at_a_time(campaign: Campaign) -> None:
+    command = ["ansible-playbook", "playbooks/deploy.yml"]
+    command += [f"--inventory={path}" for path in campaign.inventories]
+    root = Path(__file__).parents[3]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as first:
+        for line in first.stdout or ():
+            if "With the lock" in line or "Have the images" in line or "images :" in line:
+                break
+        second = campaign.play("deploy.yml")
+        status = campaign.play("status.yml")
+        first.communicate()
+    assert first.returncode == 0
+    assert not second.succeeded
+    assert "Another run changes the releases of this server" in second.output
+    assert f"(process {first.pid})" in second.output
+    assert f"(process {first.pid})" in status.output
+    assert "live" in status.output
+
+
+def test_nothing_changed_means_nothing_done(campaign: Campaign) -> None:
+    again = campaign.play("deploy.yml")
+    assert again.succeeded
+    assert "changed=0" in again.output
+
+
+def test_rollback_refuses_what_never_was_healthy(campaign: Campaign) -> None:
+    campaign.deploy("error")
+    broken = campaign.play("status.yml").output
+    failed = [line.split()[1] for line in broken.splitlines() if " failed " in line]
+    assert failed, broken
+    refused = campaign.play("rollback.yml", "-e", f"release={failed[0]}")
+    assert not refused.succeeded
+    assert "it never was healthy" in refused.output
+    unknown = campaign.play("rollback.yml", "-e", "release=0123456789ab")
+    assert "has no release 0123456789ab" in unknown.output
+
+
+def test_maintenance_page_and_who_passes_it(campaign: Campaign, site: Site) -> None:
+    assert campaign.play("maintenance.yml", "-e", "state=on").succeeded
+    answer = site.request("/")
+    assert answer.status == 503
+    assert int(answer.headers["retry-after"]) > 0
+    assert "Down for a moment" in answer.body
+    assert campaign.play("maintenance.yml", "-e", "state=on", "-e", "allow=0.0.0.0/0").succeeded
+    assert site.request("/").status == 200
+    # A deploy leaves that as it is.
+    assert campaign.play("maintenance.yml", "-e", "state=on").succeeded
+    assert campaign.deploy().succeeded
+    assert site.request("/").status == 503
+    assert campaign.play("maintenance.yml", "-e", "state=off").succeeded
+    assert site.request("/").status == 200
+    wrong = campaign.play("maintenance.yml", "-e", "state=on", "-e", "allow=nonsense")
+    assert "allow=nonsense" in wrong.output
+
+
+def test_unhealthy_container_is_restarted(campaign: Campaign, site: Site) -> None:
+    web = [n for n in site.containers() if n.startswith("ledger-") and n.endswith("web-1")][0]
+    before = site.containers()[web]["State"]["StartedAt"]
+    # uWSGI's workers stand still: the process is there, and answers nothing.
+    site.on_server("docker", "exec", web, "sh", "-c", "kill -STOP -1")
+
+    def restarted() -> None:
+        assert site.containers()[web]["State"]["StartedAt"] != before
+
+    eventually(restarted, seconds=150)
+    eventually(lambda: site.request("/"), seconds=60)
+    journal = site.on_server("journalctl", "-u", "flask-vps-watchdog", "--no-pager")
+    assert "which is unhealthy" in journal
