@@ -19,7 +19,7 @@ services:
       VIRTUAL_PROTO: uwsgi
       VIRTUAL_PORT: "3031"
       LETSENCRYPT_HOST: naive.localhost
-    entrypoint: [uwsgi, --socket, ":3031", --module, "ledger:app", --master, --processes, "2", --threads, "8"]
+    entrypoint: uwsgi --socket :3031 --module ledger:app --master --processes 2 --threads 8
     networks: [edge, backend]
 networks:
   edge: {external: true, name: edge}

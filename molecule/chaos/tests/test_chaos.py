@@ -1,4 +1,4 @@
-"""A deploy may be killed anywhere: the site serves one release or the other, and the next run puts it right."""
+"""A deploy may be killed anywhere: the site serves a release, and the next run puts it right."""
 
 import os
 import random
@@ -14,7 +14,7 @@ from bench.campaign import Campaign, Event
 
 CALLBACK = Path(__file__).parents[1] / "callback"
 OUTPUT = Path(os.environ["SITE_DIR"])
-# One boundary in each of these parts of a deploy, by the task that begins there; then some at random.
+# A task in each part of a deploy; then some at random.
 TELLING = [
     "App | Build the image",
     "App | Run the release command",

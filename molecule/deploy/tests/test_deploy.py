@@ -212,7 +212,7 @@ def test_maintenance_page_and_who_passes_it(campaign: Campaign, site: Site) -> N
 
 
 def test_unhealthy_container_is_restarted(campaign: Campaign, site: Site) -> None:
-    web = [n for n in site.containers() if n.startswith("ledger-") and n.endswith("web-1")][0]
+    web = next(n for n in site.containers() if n.startswith("ledger-") and n.endswith("web-1"))
     before = site.containers()[web]["State"]["StartedAt"]
     # uWSGI's workers stand still: the process is there, and answers nothing.
     site.on_server("docker", "exec", web, "sh", "-c", "kill -STOP -1")

@@ -1,0 +1,218 @@
+"""Releases: which there are, which one is live, which one comes next; and the lock."""
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def _load(kind: str, name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        f"{kind}_{name}", ROOT / f"plugins/{kind}/{name}.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+release = _load("modules", "release")
+release_info = _load("modules", "release_info")
+release_health = _load("modules", "release_health")
+release_lock = _load("modules", "release_lock")
+lock_action = _load("action", "release_lock")
+app = _load("filter", "app")
+
+ENTRY = {"name": "shop", "domains": ["shop.test"], "module": "shop:app"}
+
+
+class Server:
+    """The folders of an app as they are on a server."""
+
+    def __init__(self, root: Path) -> None:
+        self.dir, self.sockets, self.static = root / "app", root / "sockets", root / "static"
+        for folder in (self.dir / "releases", self.sockets, self.static):
+            folder.mkdir(parents=True)
+
+    def record(self, name: str, **more: object) -> None:
+        (self.dir / "releases" / name).mkdir()
+        one = release.Release(self.dir, name)
+        one.write({**one.read(), "entry": ENTRY, **more})
+
+    def switch(self, name: str, kept: list[str] | None = None, rolled_back: bool = False) -> bool:
+        options = {
+            "sockets": self.sockets, "static": self.static, "link": "current.sock", "slots": 5,
+            "kept": kept or [], "leaves": self.info()["live"], "rolled_back": rolled_back,
+        }  # fmt: skip
+        return release.Release(self.dir, name).go_live(options)
+
+    def info(self, keep: int = 5) -> dict:
+        live = release_info.live_release(self.sockets, self.dir)
+        releases = release_info.read_releases(self.dir, live)
+        return {
+            "live": live,
+            "releases": releases,
+            "previous": release_info.previous_release(releases),
+            "stale": release_info.stale_releases(releases, keep),
+        }
+
+    def states(self) -> dict[str, str]:
+        return {record["id"]: record["state"] for record in self.info()["releases"]}
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    return Server(tmp_path)
+
+
+def test_a_switch_renames_the_links_once(server: Server) -> None:
+    server.record("a")
+    assert server.info()["live"] == ""
+    assert server.switch("a")
+    assert not server.switch("a")
+    assert (server.sockets / "current.sock").readlink() == Path("a.sock")
+    assert (server.static / "current").readlink() == Path("a")
+    assert server.states() == {"a": "live"}
+    assert [p.name for p in server.sockets.iterdir()] == ["current.sock"]
+
+
+def test_a_second_rollback_goes_further_back(server: Server) -> None:
+    for name in "abc":
+        server.record(name)
+        server.switch(name)
+    assert server.info()["previous"] == "b"
+    server.switch("b", rolled_back=True)
+    assert server.states()["c"] == "rolled back"
+    assert server.info()["previous"] == "a"
+    # Deployed again, it is as good as any.
+    server.switch("c")
+    assert server.states()["c"] == "live"
+    assert server.info()["previous"] == "b"
+
+
+def test_a_run_killed_between_link_and_record_loses_no_release(server: Server) -> None:
+    server.record("a")
+    release.point(server.sockets / "current.sock", "a.sock")
+    assert server.info()["live"] == "a"
+    server.record("b")
+    server.switch("b")
+    assert server.states() == {"a": "good", "b": "live"}
+    assert server.info()["previous"] == "a"
+
+
+def test_failed_and_unfinished_releases_are_no_place_to_return_to(server: Server) -> None:
+    server.record("good")
+    server.switch("good")
+    server.record("live")
+    server.switch("live")
+    server.record("failed", failed="2026-01-01")
+    server.record("unfinished")
+    (server.dir / "releases/bare").mkdir()
+    info = server.info()
+    assert server.states()["failed"] == "failed"
+    assert info["previous"] == "good"
+    assert set(info["stale"]) == {"failed", "unfinished", "bare"}
+    error = app.rollback_target(info, "shop", "failed")["error"]
+    assert "never was healthy" in error
+    assert "Choose one of: good" in error
+    assert "has no release nonsense" in app.rollback_target(info, "shop", "nonsense")["error"]
+    assert "at release live already" in app.rollback_target(info, "shop", "live")["error"]
+    assert app.rollback_target(info, "shop")["id"] == "good"
+
+
+def test_only_so_many_releases_stay(server: Server) -> None:
+    for name in "abcdef":
+        server.record(name)
+        server.switch(name)
+    assert set(server.info(keep=2)["stale"]) == {"a", "b", "c"}
+    assert server.info(keep=5)["stale"] == []
+
+
+def test_status_is_a_table(server: Server) -> None:
+    server.record("0123456789ab", commit="abcdef", by="me@here")
+    server.switch("0123456789ab")
+    heading, line = app.release_table(server.info())
+    assert heading.split()[:2] == ["RELEASE", "STATE"]
+    assert line.split()[:2] == ["0123456789ab", "live"]
+    assert line.endswith("abcdef  me@here")
+
+
+@pytest.mark.parametrize(
+    ("state", "restarts", "said"),
+    [
+        ({"Status": "running", "ExitCode": 0}, 0, ""),
+        ({"Status": "exited", "ExitCode": 3}, 0, "ended with exit code 3"),
+        ({"Status": "running", "ExitCode": 0}, 1, "ended with exit code 0"),
+        ({"Status": "restarting", "ExitCode": 1}, 0, "ended with exit code 1"),
+        ({"Status": "exited", "ExitCode": 137, "OOMKilled": True}, 0, "raise memory_mb"),
+    ],
+)
+def test_a_container_that_ended_is_known(state: dict, restarts: int, said: str) -> None:
+    labels = {"com.docker.compose.service": "web"}
+    container = {"State": state, "RestartCount": restarts, "Config": {"Labels": labels}}
+    reason = release_health.ended(container, 0)
+    assert said in reason
+    assert bool(said) == bool(reason)
+
+
+def test_the_lock_has_one_holder(tmp_path: Path) -> None:
+    path, me, other = tmp_path / "lock", {"id": "me"}, {"id": "other"}
+    assert release_lock.take(path, me, None) == me
+    assert release_lock.take(path, other, None) == me
+    # Taken over from whom it was read, and from nobody else.
+    assert release_lock.take(path, other, {"id": "third"}) == me
+    assert release_lock.take(path, other, me) == other
+    assert json.loads(path.read_text()) == other
+
+
+def test_only_a_holder_of_this_machine_can_be_known_to_be_gone() -> None:
+    here = "here"
+    alive = {"host": here, "pid": os.getpid(), "started": lock_action.started(os.getpid())}
+    assert not lock_action.is_gone(alive, here)
+    assert lock_action.is_gone({**alive, "started": "another time"}, here)
+    assert lock_action.is_gone({**alive, "pid": 2**22 + 1}, here)
+    assert not lock_action.is_gone({**alive, "host": "there", "pid": 2**22 + 1}, here)
+
+
+def test_allowed_networks_are_read_or_refused() -> None:
+    assert app.networks("192.0.2.7, 2001:db8::1/32") == ["192.0.2.7/32", "2001:db8::/32"]
+    assert app.networks("") == []
+    with pytest.raises(app.AnsibleFilterError, match="allow=nonsense"):
+        app.networks("nonsense")
+
+
+def test_one_app_is_picked_or_refused() -> None:
+    apps = [{"name": "a"}, {"name": "b"}]
+    assert app.only_app(apps, "") == apps
+    assert app.only_app(apps, "b") == [{"name": "b"}]
+    with pytest.raises(app.AnsibleFilterError, match="This inventory has: a, b"):
+        app.only_app(apps, "c")
+
+
+def test_a_deploy_stops_no_job_and_the_database_last() -> None:
+    def container(service: str, **labels: str) -> dict:
+        labels = {
+            "flask-vps.app": "shop",
+            "flask-vps.release": "old",
+            "com.docker.compose.service": service,
+            **{name.replace("_", "."): value for name, value in labels.items()},
+        }
+        return {"Names": [f"/{service}"], "Labels": labels}
+
+    found = [
+        container("worker-mail"),
+        container("web"),
+        {
+            **container("job"),
+            "Labels": {**container("web")["Labels"], "com.docker.compose.oneoff": "True"},
+        },
+        container("relay"),
+    ]
+    assert app.containers_of(found, "shop", but="new") == ["relay", "web", "worker-mail"]
+    assert "job" in app.containers_of(found, "shop")
