@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 # The virtual environment is as new as the lock file.
 .venv/.locked: pdm.lock scripts/bootstrap
@@ -74,6 +74,19 @@ test-molecule: .venv/.locked ## Every Molecule scenario, in throwaway servers (S
 	for scenario in $(SHARING); do molecule test --destroy=never -s $$scenario; done
 	clean
 	for scenario in $(APART); do molecule test -s $$scenario; done
+
+.PHONY: test-chaos
+test-chaos: .venv/.locked ## Kill a deploy at every one of its tasks (hours)
+	@CHAOS_RANDOM=1000 molecule test -s chaos
+
+.PHONY: bench-deploy
+bench-deploy: .venv/.locked ## Measure 50 deploys, 10 rollbacks, 10 broken releases under load (an hour and a half)
+	@VIRTUAL_ENV="$$PWD/.venv" PDM_IGNORE_SAVED_PYTHON=1 .venv/pdm/bin/pdm sync --quiet -G :all
+	export DEPLOY_GOOD=$${DEPLOY_GOOD:-50} DEPLOY_ROLLBACKS=$${DEPLOY_ROLLBACKS:-10} DEPLOY_BROKEN=$${DEPLOY_BROKEN:-10}
+	export DEPLOY_RATE=$${DEPLOY_RATE:-100} DEPLOY_PLOT=1
+	molecule test -s deploy
+	cat .cache/bench/deploys.txt
+	echo "Latency over time: .cache/bench/deploys.png"
 
 .PHONY: docs
 docs: .venv/.locked ## Write the roles' READMEs from their argument specs

@@ -1,6 +1,7 @@
 """Deploys, rollbacks and broken releases of the app in tests/apps/ledger, under load."""
 
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -18,6 +19,21 @@ ROOT = Path(__file__).parents[1]
 LEDGER = ROOT / "tests/apps/ledger"
 # What can be wrong with a release. The app itself plays all but one.
 FAULTS = ("exit", "hang", "error", "init", "secret", "build")
+# The parts of a deploy, each with the task that begins it.
+PHASES = {
+    "checks, images, database": "",
+    "source": "App | List the volumes",
+    "build": "App | Build the image",
+    "describe": "App | Make the app's internal network",
+    "start": "App | Start the release beside",
+    "release command": "App | Wait for a release command",
+    "healthy": "App | Wait until it is healthy",
+    "smoke test": "App | Ask the release through nginx",
+    "switch": "App | Publish the static files",
+    "host names": "App | Describe the site to nginx",
+    "drain and stop": "App | Look for containers of other releases",
+    "jobs, prune": "App | Install cron",
+}
 
 
 @dataclass
@@ -29,6 +45,7 @@ class Event:
     end: float
     succeeded: bool
     output: str
+    tasks: list[tuple[float, str]] = field(default_factory=list)
 
 
 @dataclass
@@ -77,16 +94,34 @@ class Campaign:
             with (self.source / "requirements.txt").open("a") as file:
                 file.write("flask==0.0.999\n")
 
-    def play(self, playbook: str, *arguments: str) -> Event:
-        """Run a playbook and note when, and whether it succeeded."""
+    def play(self, playbook: str, *arguments: str, kill_at: str = "") -> Event:
+        """Run a playbook, perhaps only to a task; note when, and whether it succeeded."""
         start = time.time()
         command = ["ansible-playbook", str(ROOT / "playbooks" / playbook), "-e", "app=ledger"]
         command += [f"--inventory={path}" for path in self.inventories]
+        self.work.mkdir(parents=True, exist_ok=True)
+        tasks = self.work / "tasks.txt"
+        tasks.write_text("")
+        environment = {
+            **os.environ,
+            "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "bench/callback"),
+            "ANSIBLE_CALLBACKS_ENABLED": "tasks",
+            "TASKS_FILE": str(tasks),
+            "KILL_AT_TASK": kill_at,
+        }
         done = subprocess.run(
-            [*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+            # The controller is another machine elsewhere: here it must not take the server's turns.
+            ["nice", *command, *arguments],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         name = f"{playbook.removesuffix('.yml')} {' '.join(arguments)}".strip()
         event = Event(name, start, time.time(), done.returncode == 0, done.stdout + done.stderr)
+        lines = (line.split("\t") for line in tasks.read_text().splitlines())
+        event.tasks = [(float(begun), task) for begun, task in lines]
         self.events.append(event)
         print(f"{event.name}: {event.end - event.start:.1f} s, {event.succeeded}", flush=True)
         return event
@@ -142,6 +177,22 @@ class Campaign:
         fast = [r for r in self.requests if not r.kind.startswith("slow") and r.outcome == "ok"]
         return [r.end - r.start for r in fast if met(r) == during]
 
+    def phases(self) -> dict[str, float]:
+        """Tell how long each part of a good deploy takes, in seconds (the median)."""
+        took: dict[str, list[float]] = {name: [] for name in PHASES}
+        for event in self.events:
+            if event.name != "deploy" or not event.succeeded:
+                continue
+            begun = {"checks, images, database": event.start}
+            for moment, task in event.tasks:
+                for name, first in PHASES.items():
+                    if first and task.rpartition(" : ")[2].startswith(first):
+                        begun.setdefault(name, moment)
+            moments = [*sorted(begun.values()), event.end]
+            for name, moment in begun.items():
+                took[name].append(moments[moments.index(moment) + 1] - moment)
+        return {name: statistics.median(each) for name, each in took.items() if each}
+
     def table(self) -> str:
         """Sum it up for a person."""
         lines = [f"{len(self.requests)} requests, {sum(self.failures().values())} failed"]
@@ -151,6 +202,7 @@ class Campaign:
         for name in sorted({event.name for event in self.events}):
             took = [e.end - e.start for e in self.events if e.name == name]
             lines.append(f"{len(took)} x {name}: median {statistics.median(took):.1f} s")
+        lines += [f"  {seconds:5.1f} s  {name}" for name, seconds in self.phases().items()]
         for during, name in ((False, "quiet"), (True, "during deploys")):
             took = self.durations(during)
             if len(took) > 1:

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import Site, eventually
 
-from bench.campaign import Campaign, Event
+from bench.campaign import Campaign
 
-CALLBACK = Path(__file__).parents[1] / "callback"
 OUTPUT = Path(os.environ["SITE_DIR"])
 # A task in each part of a deploy; then some at random.
 TELLING = [
@@ -42,29 +41,9 @@ def campaign(site: Site) -> Campaign:
 @pytest.fixture(scope="module")
 def boundaries(campaign: Campaign) -> list[str]:
     """The tasks of a deploy that changes the source."""
-    file = OUTPUT / "tasks.txt"
-    file.unlink(missing_ok=True)
-    campaign.change()
-    assert play(campaign, {"TASKS_FILE": str(file)}).succeeded
-    return file.read_text().splitlines()
-
-
-def play(campaign: Campaign, environment: dict[str, str]) -> Event:
-    """Deploy with the callback that counts tasks and kills."""
-    settings = {
-        "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACK),
-        "ANSIBLE_CALLBACKS_ENABLED": "kill",
-        **environment,
-    }
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    try:
-        return campaign.play("deploy.yml")
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
+    deploy = campaign.deploy()
+    assert deploy.succeeded, deploy.output[-4000:]
+    return [task for _, task in deploy.tasks]
 
 
 def served(site: Site) -> int:
@@ -86,7 +65,7 @@ def recovers(campaign: Campaign, site: Site) -> None:
 def kill(campaign: Campaign, site: Site, at: str) -> None:
     before = campaign.number
     campaign.change()
-    killed = play(campaign, {"KILL_AT_TASK": at})
+    killed = campaign.play("deploy.yml", kill_at=at)
     # The negative control: it did not come to its end.
     assert not killed.succeeded
     assert "PLAY RECAP" not in killed.output

@@ -17,6 +17,7 @@ GOOD, ROLLBACKS, BROKEN = (
     for name, number in (("GOOD", "5"), ("ROLLBACKS", "2"), ("BROKEN", "5"))
 )
 OUTPUT = Path(os.environ["SITE_DIR"])
+RESULTS = Path(__file__).parents[3] / ".cache/bench"
 
 
 def _order() -> list[str]:
@@ -49,8 +50,10 @@ def campaign(site: Site) -> Campaign:
                 campaign.deploy(FAULTS[faults % len(FAULTS)])
                 faults += 1
         time.sleep(5)
-    print(campaign.table())
-    (OUTPUT / "deploys.txt").write_text(campaign.table() + "\n")
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "deploys.txt").write_text(campaign.table() + "\n")
+    if "DEPLOY_PLOT" in os.environ:
+        campaign.plot(RESULTS / "deploys.png")
     return campaign
 
 
@@ -150,8 +153,7 @@ def test_plain_compose_fails_requests(campaign: Campaign, site: Site) -> None:
     naive = Naive(campaign, site.on_server)
     requests = naive.redeploy(times=2, rate=20)
     failed = [r for r in requests if r.outcome != "ok"]
-    print(f"plain compose: {len(failed)} of {len(requests)} requests failed")
-    with (OUTPUT / "deploys.txt").open("a") as file:
+    with (RESULTS / "deploys.txt").open("a") as file:
         file.write(f"plain compose: {len(failed)} of {len(requests)} requests failed\n")
     assert failed
 

@@ -1,18 +1,19 @@
-"""A callback that kills ansible-playbook where a task begins, as a power cut would."""
+"""A callback that notes when each task begins, and kills the run at one of them when asked."""
 
 import os
 import signal
+import time
 from typing import Any
 
 from ansible.plugins.callback import CallbackBase
 
 DOCUMENTATION = """
-name: kill
+name: tasks
 type: aggregate
-short_description: Kill the run at a task
+short_description: Note the tasks of a run, and kill it at one of them
 description:
-  - KILL_AT_TASK in the environment is the number of the task, counted from 1, or part of its name.
-  - TASKS_FILE names a file that gets the name of each task that begins.
+  - TASKS_FILE in the environment names a file that gets a line per task, its time and its name.
+  - KILL_AT_TASK is the number of the task to kill at, counted from 1, or part of its name.
 """
 
 
@@ -21,7 +22,7 @@ class CallbackModule(CallbackBase):
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"
-    CALLBACK_NAME = "kill"
+    CALLBACK_NAME = "tasks"
     CALLBACK_NEEDS_ENABLED = True
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -32,8 +33,8 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         """Note the task, and end where it was asked."""
         self.count += 1
-        if file := os.environ.get("TASKS_FILE"):
-            with open(file, "a") as out:  # noqa: PTH123
-                out.write(task.get_name() + "\n")
-        if self.at == str(self.count) or (self.at and self.at in task.get_name()):
+        name = task.get_name()
+        with open(os.environ["TASKS_FILE"], "a") as file:  # noqa: PTH123
+            file.write(f"{time.time()}\t{name}\n")
+        if self.at == str(self.count) or (self.at and self.at in name):
             os.kill(os.getpid(), signal.SIGKILL)
