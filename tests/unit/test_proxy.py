@@ -7,6 +7,7 @@ from typing import Any
 import jinja2
 import pytest
 import yaml
+from ansible.plugins.test.core import TestModule
 
 ROLE = Path(__file__).parents[2] / "roles/proxy"
 SOCKET = "/var/run/docker.sock"
@@ -118,3 +119,15 @@ def test_files_beside_the_compose_file_are_installed(layout: str) -> None:
         for mount in mounts(service):
             if mount.startswith("./"):
                 assert mount.removeprefix(".") in tasks, mount
+
+
+@pytest.mark.parametrize(("version", "kept"), [("1.29.3", True), ("1.27.3", False), ("0", False)])
+def test_connections_outlive_a_reload_where_nginx_can(version: str, kept: bool) -> None:
+    environment = jinja2.Environment(  # noqa: S701 # it is not HTML
+        loader=jinja2.FileSystemLoader(ROLE / "templates"), undefined=jinja2.StrictUndefined
+    )
+    environment.tests["version"] = TestModule().tests()["version"]
+    text = environment.get_template("flask-vps.conf.j2").render(
+        proxy_http_port=80, proxy_https_port=443, __proxy_nginx_version=version
+    )
+    assert ("keepalive_min_timeout 65s;" in text) == kept
