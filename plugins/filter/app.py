@@ -34,9 +34,10 @@ ADVICE = {
     r"error while loading shared libraries: \S+:|lib\S+\.so\S*: cannot open shared": (
         "A library is missing: name the Debian package that has it in `packages`."
     ),
+    # A traceback would tell more than uWSGI's last line, which does not tell the two apart.
     (
         r"no python application found|unable to find \"application\"|unable to find .* callable"
-        r"|'uwsgi_file__"
+        r"|'uwsgi_file__|\A(?!(?s:.*)Traceback)(?s:.*)callable not found or import error"
     ): (
         "`module` must name a file or package and the callable in it, such as my_app:app, or "
         "my_app:create_app() for a factory."
@@ -62,6 +63,30 @@ ADVICE = {
 def is_git(source: str) -> bool:
     """Tell a git address from a folder."""
     return GIT.match(source) is not None
+
+
+def wsgi_loader(module: str) -> str:
+    """
+    Write the line of uwsgi.ini that loads an app.
+
+    Parameters
+    ----------
+    module : str
+        ``MODULE``, ``MODULE:CALLABLE``, or the call of a factory.
+
+    Returns
+    -------
+    str
+        uWSGI's own ``module``; but that knows neither arguments nor dotted callables, so for these
+        Python that says the same.
+    """
+    path, _, target = module.partition(":")
+    if re.fullmatch(r"\w*(\(\))?", target):
+        return f"module = {module}"
+    name = re.split(r"\W", target, maxsplit=1)[0]
+    # In uWSGI's files a percent sign begins a placeholder.
+    code = f"from {path} import {name}; application = {target}".replace("%", "%%")
+    return f"eval = {code}"
 
 
 def app_volumes(entry: dict[str, Any]) -> list[dict[str, str]]:
@@ -329,4 +354,5 @@ class FilterModule:
             "release_advice": release_advice,
             "release_table": release_table,
             "rollback_target": rollback_target,
+            "wsgi_loader": wsgi_loader,
         }

@@ -25,6 +25,7 @@ def test_uploads_end_at_the_app_s_own_limit(site: Site) -> None:
 def test_an_app_from_git_has_its_factory_packages_settings_and_database(site: Site) -> None:
     page = apps.ask(site, "shortener").body
     assert "Short & sweet: $HOME jq-" in page
+    assert "100 % {short}" in page
     assert (
         apps.ask(site, "shortener", "/static/style.css").body.strip()
         == "body { font-family: sans-serif; }"

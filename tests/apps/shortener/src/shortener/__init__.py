@@ -9,7 +9,7 @@ import psycopg2
 from flask import Flask, Response, abort, redirect, request, url_for
 
 
-def create_app() -> Flask:
+def create_app(slogan: str = "") -> Flask:
     """Make the app, or refuse without what it needs."""
     app = Flask(__name__)
     token = os.environ["API_TOKEN"]
@@ -39,7 +39,8 @@ def create_app() -> Flask:
     def index() -> str:
         done = subprocess.run(["jq", "--version"], capture_output=True, text=True, check=True)
         style = url_for("static", filename="style.css")
-        return f"<link rel=stylesheet href={style}>{os.environ['SITE_NAME']} {done.stdout.strip()}"
+        name = f"{os.environ['SITE_NAME']} {done.stdout.strip()}"
+        return f"<link rel=stylesheet href={style}>{name} {slogan}"
 
     @app.put("/<name>")
     def add(name: str) -> Response:

@@ -1,0 +1,65 @@
+"""What the role app makes of an entry, and of a log."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from app import app_volumes, release_advice, wsgi_loader
+
+
+@pytest.mark.parametrize("module", ["shop", "shop.wsgi:application", "shop:create_app()"])
+def test_uwsgi_loads_plain_modules_itself(module: str) -> None:
+    assert wsgi_loader(module) == f"module = {module}"
+
+
+@pytest.mark.parametrize(
+    ("module", "made"),
+    [
+        ("foreign:create_app('50 %', debug=False)", ("50 %", False)),
+        ("foreign:create_app({'a;b': '#'})", ({"a;b": "#"}, True)),
+        ("foreign:Web.create_app(1)", (1, True)),
+        ("foreign:Web.app", "app"),
+    ],
+)
+def test_other_callables_are_loaded_by_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, made: object
+) -> None:
+    (tmp_path / "foreign.py").write_text(
+        "def create_app(a, debug=True): return (a, debug)\n"
+        "class Web: create_app = staticmethod(create_app); app = 'app'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "foreign", raising=False)
+    option, _, code = wsgi_loader(module).partition(" = ")
+    assert option == "eval"
+    names: dict[str, object] = {}
+    # uWSGI replaces what follows a single percent sign.
+    exec(code.replace("%%", "%"), names)  # noqa: S102
+    assert names["application"] == made
+    assert code.count("%") % 2 == 0
+
+
+@pytest.mark.parametrize(
+    ("log", "advice"),
+    [
+        ("unable to load app 0 (callable not found or import error)", "`module` must name"),
+        ("Traceback ...\nModuleNotFoundError: No module named 'shop.x'", "shop.x is neither"),
+        ("OSError: [Errno 30] Read-only file system: '/app/instance'", "writes to /app/instance"),
+        ("sqlite3.OperationalError: unable to open database file", "database: sqlite"),
+        ("KeyError: 'MAIL_SERVER'", "misses the variable MAIL_SERVER"),
+    ],
+)
+def test_a_log_is_explained(log: str, advice: str) -> None:
+    assert advice in release_advice(log)
+
+
+def test_a_traceback_outweighs_the_last_line_of_uwsgi() -> None:
+    last = "unable to load app 0 (callable not found or import error)"
+    assert release_advice(f"Traceback ...\nZeroDivisionError\n{last}") == ""
+
+
+def test_volumes_of_two_apps_keep_apart() -> None:
+    entries = [{"name": "a", "volumes": ["/b-c/"]}, {"name": "a-b", "volumes": ["/c"]}]
+    names = [volume["name"] for entry in entries for volume in app_volumes(entry)]
+    assert names == ["a.b-c", "a-b.c"]
