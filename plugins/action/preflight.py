@@ -17,6 +17,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from checks import host as server_rules
 from checks.apps import NAME
 from checks.domains import ascii_domain, domain_error
+from checks.files import is_file, local
 from checks.report import HIDDEN, SECRET_NAME, UNKNOWN, Finding
 from checks.site import Site, check_address, check_site
 
@@ -101,14 +102,14 @@ class ActionModule(ActionBase):
             self._broken.append(Finding(where, wrong, fix))
             return UNKNOWN
         if isinstance(value, dict):
-            return {str(k): self._value(f"{where}.{k}", lambda k=k: value[k]) for k in list(value)}
+            return {k: self._value(f"{where}.{k}", lambda k=k: value[k]) for k in list(value)}
         if isinstance(value, list | tuple):
             return [self._value(f"{where}[{n}]", lambda n=n: value[n]) for n in range(len(value))]
         return value
 
     def _read(self, path: str) -> bytes:
         """Read a file of this machine, and decrypt it if it is vaulted."""
-        file = Path(path).expanduser()
+        file = local(path)
         file.read_bytes()  # says what is wrong better than the loader
         try:
             return Path(self._loader.get_real_file(str(file))).read_bytes()
@@ -175,13 +176,13 @@ class ActionModule(ActionBase):
             if not domain_error(domain)
         }
         ports = [int(p) for p in defaults["ports"] if re.fullmatch(r"\d+", str(p))]
-        bundle = Path(site.ca_bundle).expanduser()
+        bundle = local(site.ca_bundle)
         arguments = {
             "ports": ports,
             "domains": sorted(resolves),
             "apps": [a["name"] for a in apps if a.get("database", "postgres") == "postgres"],
             "directory": ca if re.match("https?://", ca) else "",
-            "bundle": bundle.read_text() if bundle.is_file() else "",
+            "bundle": bundle.read_text(errors="replace") if is_file(bundle) else "",
         }
         try:
             seen = self._module("preflight_host", arguments, given)
@@ -190,7 +191,6 @@ class ActionModule(ActionBase):
         if seen.get("failed") or "listeners" not in seen:
             fix = "This is a defect of preflight_host: please report it"
             return [Finding(name, f"could not be looked at ({_last_line(seen)})", fix)]
-        everyone = site.get("apps", [])
         return server_rules.check_server(
             server_rules.Server(
                 name=name,
@@ -200,7 +200,7 @@ class ActionModule(ActionBase):
                 ports=ports,
                 dns=str(dns),
                 postgres=defaults["postgres"],
-                apps=[str(a.get("name")) for a in everyone if isinstance(a, dict)],
+                apps=[str(app.get("name")) for app in site.entries],
                 resolves=resolves,
                 ca=ca,
             )
@@ -211,7 +211,8 @@ class ActionModule(ActionBase):
         values: dict[str, Any] = {}
         for file in sorted(ROOT.glob("roles/*/defaults/**/*.yml")):
             values.update(yaml.safe_load(file.read_text()) or {})
-        registry = {**values.get("images_registry", {}), **site.get("images_registry", {})}
+        named = site.get("images_registry", {})
+        registry = {**values["images_registry"], **(named if isinstance(named, dict) else {})}
         recipe = (ROOT / "roles/images/files/postgres/Dockerfile").read_text()
         packaged = re.search(r"postgresql-(\d+)", recipe)
         if image := site.get("postgres_image"):

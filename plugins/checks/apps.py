@@ -1,15 +1,18 @@
 """Entries of ``apps``: each key on its own, and the entries beside each other."""
 
+import ast
 import re
-from pathlib import Path
 from typing import Any
 
 from checks.domains import check_domains, shared_domains
+from checks.files import is_file, is_folder, local, within
 from checks.report import UNKNOWN, Finding, nearest, shown_unless_secret
 from checks.spec import type_error
 
-NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}")
-MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_][\w.]*(\([^\n\r;{}]*\))?)?")
+# As strict as Docker is with the names of images: no separator at an end, and none of mixed kinds.
+NAME = re.compile(r"(?=.{1,31}\Z)[a-z][a-z0-9]*(?:(?:-+|__?)[a-z0-9]+)*")
+MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_][\w.]*(\([^\n\r]*\))?)?")
+FACTORY = re.compile(r".*:(\w+\.)*(create|make)_app")
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?(=[A-Za-z0-9.+:~-]+)?")
 GIT_URL = re.compile(r"(https?|ssh|git|file)://\S+|[\w.-]+@[\w.-]+:\S+")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -26,8 +29,20 @@ REQUIRED = {
     "domains": "Name the host names that point to the server",
     "module": "Name the WSGI callable, such as my_app:app or my_app:create_app()",
 }
-INSTALLABLE = ("requirements.txt", "pyproject.toml", "pdm.lock")
-TAKEN_PATHS = {"/", "/app", "/etc", "/proc", "/run", "/sockets", "/sys", "/tmp"}  # noqa: S108
+INSTALLABLE = ("requirements.txt", "pyproject.toml", "setup.py")
+# Names of images of ours, and of what every Postgres has.
+TAKEN_NAMES = {
+    *("edge", "base", "python", "nginx", "docker-gen", "nginx-proxy", "acme-companion", "pebble"),
+    *("postgres", "template0", "template1", "public", "none"),
+}
+# A volume that is empty there, or as old as its first release, would break the image.
+TAKEN_PATHS = {
+    *("/", "/app", "/app/src", "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/opt"),
+    *("/opt/flask-vps", "/opt/venv", "/proc", "/run", "/sbin", "/sockets", "/sys", "/usr", "/var"),
+    "/tmp",  # noqa: S108
+}
+VOLUME = re.compile(r"(/[A-Za-z0-9_.-]+)+")
+TAKEN_TREES = ("/dev/", "/opt/flask-vps/", "/opt/venv/", "/proc/", "/run/secrets/", "/sys/")
 
 
 def place(app: Any, number: int) -> str:
@@ -102,11 +117,11 @@ def check_name(name: Any, where: str) -> list[Finding]:
     if name is None or name == "":
         return [Finding(place, "is missing", "Write a name, such as my_shop")]
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        fix = "Use a-z first and then a-z, 0-9, _ and -, at most 31 characters"
+        fix = "Use a-z first and then a-z, 0-9, with single _ or - between, at most 31 characters"
         return [Finding(place, "is no name for an app", fix, name)]
-    if name == "edge" or name.endswith(("-db", "-vhost")):
-        wrong = "is the name of one of the server's own compose projects"
-        return [Finding(place, wrong, "Choose a name that is not edge, *-db or *-vhost", name)]
+    if name in TAKEN_NAMES or name.startswith("pg_") or name.endswith(("-db", "-vhost")):
+        wrong = "is a name that the server or its databases need themselves"
+        return [Finding(place, wrong, f"Choose another one, such as {name}-site", name)]
     return []
 
 
@@ -148,8 +163,9 @@ def check_entry(app: dict[str, Any], where: str) -> list[Finding]:
     checks = {
         "module": _module,
         "health": _health,
-        "init": _one_line,
+        "init": _init,
         "version": _one_line,
+        "folder": _one_line,
     }
     for key, check in checks.items():
         value = app.get(key)
@@ -174,18 +190,33 @@ def _module(value: str) -> tuple[str, str] | None:
     if re.search(r"\.py\b", path) or "/" in path:
         name = re.sub(r"\.py\b", "", value).replace("/", ".")
         return "is a file, not a module", f"Write it as Python imports it, such as {name}"
-    if not MODULE.fullmatch(value):
-        return (
-            "is no WSGI callable",
-            "Write MODULE:CALLABLE, such as my_app:app, or a factory's call",
-        )
+    if not MODULE.fullmatch(value) or not _is_python(value.partition(":")[2]):
+        fix = "Write MODULE:CALLABLE, such as my_app:app, or a factory's call"
+        return "is no WSGI callable", fix
+    if "$(" in value:
+        return "holds $(, which uWSGI replaces", "Let the app read it from its environment"
+    if FACTORY.fullmatch(value):
+        return "names a factory, which is no WSGI callable itself", f"Call it: {value}()"
     return None
+
+
+def _is_python(target: str) -> bool:
+    try:
+        ast.parse(target or "application", mode="eval")
+    except (SyntaxError, ValueError):
+        return False
+    return True
 
 
 def _health(value: str) -> tuple[str, str] | None:
-    if not value.startswith("/") or re.search(r"[\s\"'\\#]", value):
+    if not re.fullmatch(r"/[!-~]*", value) or re.search(r"[\"'\\#]", value):
         return "is no path", "Write a path that starts with /, such as /healthz"
     return None
+
+
+def _init(value: str) -> tuple[str, str] | None:
+    error = _one_line(value)
+    return (error[0], "Write it on one line; && joins two commands") if error else None
 
 
 def _one_line(value: str) -> tuple[str, str] | None:
@@ -195,18 +226,22 @@ def _one_line(value: str) -> tuple[str, str] | None:
 
 
 def _lists(app: dict[str, Any], where: str) -> list[Finding]:
-    found = []
+    found, owners = [], {}
     volumes = app.get("volumes")
     for path in volumes if isinstance(volumes, list) else []:
         if not isinstance(path, str):
             continue
         plain = path.rstrip("/") or "/"
-        if not path.startswith("/") or re.search(r"[\s:,$\"']|(^|/)\.\.(/|$)|//", path):
+        if plain != "/" and (not VOLUME.fullmatch(plain) or {".", ".."} & set(plain.split("/"))):
+            wrong = "is no absolute path of letters, digits, _ . and -"
             fix = "Write a path in the container that starts with /, such as /data"
-            found.append(Finding(f"{where}.volumes", "is no absolute path", fix, path))
-        elif plain in TAKEN_PATHS or plain.startswith(("/run/secrets/", "/proc/", "/sys/")):
+            found.append(Finding(f"{where}.volumes", wrong, fix, path))
+        elif plain in TAKEN_PATHS or plain.startswith(TAKEN_TREES):
             fix = "Choose a folder of its own, such as /data"
             found.append(Finding(f"{where}.volumes", "is taken in the container", fix, path))
+        elif owners.setdefault(plain.strip("/").replace("/", "-"), plain) != plain:
+            wrong = f"would share a volume with {owners[plain.strip('/').replace('/', '-')]}"
+            found.append(Finding(f"{where}.volumes", wrong, "Give one of them another name", path))
     for key in ("packages", "build_packages"):
         packages = app.get(key)
         for name in packages if isinstance(packages, list) else []:
@@ -221,12 +256,21 @@ def _environment(app: dict[str, Any], where: str) -> list[Finding]:
     found = []
     for name, value in environment.items() if isinstance(environment, dict) else ():
         spot = f"{where}.environment.{name}"
-        if not VARIABLE.fullmatch(str(name)):
-            fix = "Use letters, digits and underscores"
+        shown = shown_unless_secret(spot, value)
+        if not isinstance(name, str) or not VARIABLE.fullmatch(name):
+            fix = (
+                "Use letters, digits and underscores, and quotes around what YAML takes for a value"
+            )
             found.append(Finding(spot, "is no name of a variable", fix))
+        elif value is None:
+            found.append(Finding(spot, "is empty", "Write a value, '' for none, or remove it"))
         elif isinstance(value, dict | list):
-            shown = shown_unless_secret(spot, value)
             found.append(Finding(spot, "is not one value", "Write text, in quotes", shown))
+        elif "\0" in str(value):
+            found.append(Finding(spot, "holds a NUL, which no variable can", "Remove it", shown))
+        elif name == "DATABASE_URL" and app.get("database", "postgres") != "none":
+            fix = "Remove it, or set database: none for a database of your own"
+            found.append(Finding(spot, "is set by what `database` says", fix))
     return found
 
 
@@ -238,25 +282,26 @@ def check_source(app: dict[str, Any], where: str) -> list[Finding]:
     if "://" in source:
         fix = "Write https://, ssh://, file:// or git@HOST:PATH, or a folder of this machine"
         return [Finding(spot, "is no URL that git is asked for here", fix, source)]
-    root = Path(source).expanduser()
+    root = local(source)
     here = "Start the path with '{{ inventory_dir }}/' or '/'"
     if not root.is_absolute():
         wrong = "is a relative path, which means another folder for each playbook"
         return [Finding(spot, wrong, here, source)]
-    if not root.is_dir():
-        wrong = "is not a folder on this machine" if root.exists() else "does not exist here"
+    if not is_folder(root):
+        wrong = "is not a folder on this machine" if is_file(root) else "does not exist here"
         return [Finding(spot, wrong, here, source)]
     found = []
     if app.get("version"):
         wrong = "says which version to fetch, and source is a folder"
         fix = "Remove it, or name a git URL"
         found.append(Finding(f"{where}.version", wrong, fix, app["version"], warning=True))
-    folder = root / str(app.get("folder") or "")
-    if not folder.is_dir() or not folder.resolve().is_relative_to(root.resolve()):
+    folder = within(root, str(app.get("folder") or ""))
+    if not folder or not is_folder(folder):
         fix = "Name the app's folder relative to source"
         return [*found, Finding(f"{where}.folder", "is no folder in source", fix, app["folder"])]
     if app.get("dockerfile"):
-        if not (folder / str(app["dockerfile"])).is_file():
+        recipe = within(folder, str(app["dockerfile"]))
+        if not recipe or not is_file(recipe):
             fix = "Name a file relative to the app's folder"
             wrong = "is no file in source"
             found.append(Finding(f"{where}.dockerfile", wrong, fix, app["dockerfile"]))
@@ -264,7 +309,10 @@ def check_source(app: dict[str, Any], where: str) -> list[Finding]:
         wrong = "names no dependencies"
         fix = "Put a requirements.txt, or a pyproject.toml with its lock file, into the folder"
         found.append(Finding(spot, wrong, fix, source))
-    if app.get("static") and not (folder / str(app["static"])).is_dir():
-        fix = "Name a folder relative to the app's folder"
-        found.append(Finding(f"{where}.static", "is no folder in source", fix, app["static"]))
+    if app.get("static"):
+        static = within(folder, str(app["static"]))
+        fix = "Name a folder relative to the app's folder, and below it"
+        # All of the app's folder would publish its code.
+        if not static or not is_folder(static) or static == folder.resolve():
+            found.append(Finding(f"{where}.static", "is no folder in source", fix, app["static"]))
     return found

@@ -140,6 +140,11 @@ def check_domains(app: dict[str, Any], where: str, public_ca: bool) -> list[Find
         if public_ca and PLACEHOLDERS.search(name):
             wrong = "is the documentation's name, for which nobody gets a certificate"
             found.append(Finding(where, wrong, "Write your own domain", domain))
+        if public_ca and LOCAL.search(name):
+            wrong = "is a local name, for which no public authority gives a certificate"
+            found.append(
+                Finding(where, wrong, "Write a public one, or set tls: selfsigned", domain)
+            )
     if public_ca and len(seen) > LETSENCRYPT_NAMES:
         wrong = f"has {len(seen)} names; a certificate holds at most {LETSENCRYPT_NAMES}"
         found.append(Finding(where, wrong, "Spread them over several apps"))

@@ -67,7 +67,7 @@ def check_secrets(app: dict[str, Any], given: Any, where: str, examples: Collect
         elif name == "DATABASE_URL" and app.get("database", "postgres") == "postgres":
             fix = "Remove it, or set database: none for a database of your own"
             found.append(Finding(place, "is made from POSTGRES_PASSWORD", fix))
-        elif name in (app.get("environment") or {}):
+        elif isinstance(app.get("environment"), dict) and name in app["environment"]:
             wrong = "stands in the app's environment, too"
             found.append(Finding(place, wrong, "Keep it here and remove it from environment"))
         found += _check_value(given.get(name), place, name in needed, examples)

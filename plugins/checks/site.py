@@ -5,12 +5,12 @@ import ipaddress
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from checks.apps import check_apps, present
 from checks.certificates import check_certificate
 from checks.domains import PLACEHOLDERS
+from checks.files import is_file, is_folder, local
 from checks.report import UNKNOWN, Finding, nearest
 from checks.secrets import check_secrets, control_error
 from checks.spec import check_names, check_types
@@ -65,7 +65,7 @@ class Site:
     roles: Collection[str] = ()
     environment: str = ""
     examples: Collection[str] = ()
-    read: Callable[[str], bytes] = lambda path: Path(path).expanduser().read_bytes()
+    read: Callable[[str], bytes] = lambda path: local(path).read_bytes()
     now: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
 
     def get(self, name: str, default: Any = "") -> Any:
@@ -88,6 +88,12 @@ class Site:
     def public_ca(self) -> bool:
         """Whether a public authority is to be asked."""
         return self.ca in DIRECTORIES.values()
+
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        """Entries of all apps, absent ones too."""
+        apps = self.get("apps", [])
+        return [app for app in apps if isinstance(app, dict)] if isinstance(apps, list) else []
 
     @property
     def apps(self) -> list[tuple[str, dict[str, Any]]]:
@@ -150,8 +156,7 @@ def _secrets(site: Site) -> list[Finding]:
 
 def _strangers(site: Site, given: dict[str, Any], variable: str) -> list[Finding]:
     """Find entries for apps that do not exist, which are usually misspelt."""
-    apps = site.get("apps", [])
-    names = [str(app.get("name")) for app in apps if isinstance(app, dict)]
+    names = [str(app.get("name")) for app in site.entries]
     found = []
     for name in sorted(map(str, set(given) - set(names))):
         near = nearest(name, names)
@@ -241,7 +246,7 @@ def _images(site: Site) -> list[Finding]:
         if not folder:
             wrong = "is missing, and images_source is archive"
             found.append(Finding("images_archive_dir", wrong, fix))
-        elif not Path(str(folder)).expanduser().is_dir():
+        elif not is_folder(local(str(folder))):
             wrong = "is not a folder on this machine"
             found.append(Finding("images_archive_dir", wrong, fix, folder))
     mirrors = site.get("docker_registry_mirrors", [])
@@ -262,7 +267,7 @@ def _files(site: Site) -> list[Finding]:
     found = []
     for name in ("acme_ca_bundle", "build_ca_bundle"):
         path = site.get(name)
-        if isinstance(path, str) and path and not Path(path).expanduser().is_file():
+        if isinstance(path, str) and path and not is_file(local(path)):
             fix = "Start the path with '{{ inventory_dir }}/' or '/'"
             found.append(Finding(name, "is not a file on this machine", fix, path))
     for name in ("proxy_http_port", "proxy_https_port"):

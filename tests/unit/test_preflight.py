@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from checks.apps import check_name
 from checks.domains import ascii_domain
 from checks.host import Server, check_server, postgres_major
 from checks.report import UNKNOWN, Finding
@@ -109,6 +110,9 @@ def test_good_values_pass(source: Path) -> None:
         ("apps", ..., "apps", "missing"),
         ("apps", [], "apps", "missing"),
         ("apps", {"shop": {}}, "apps", "no list"),
+        ("apps", "shop", "apps", "no list"),
+        ("apps", 7, "apps", "no list"),
+        ("apps", True, "apps", "no list"),
         ("apps.0", "shop", "apps[0]", "is not a dictionary"),
         ("apps.0.name", ..., "apps[0].name", "is missing"),
         ("apps.0.source", ..., "apps.shop.source", "is missing"),
@@ -120,9 +124,17 @@ def test_good_values_pass(source: Path) -> None:
         ("apps.0.name", "s" * 32, "apps[0].name", "is no name"),
         ("apps.0.name", "a b", "apps[0].name", "is no name"),
         ("apps.0.name", "shop\n", "apps[0].name", "is no name"),
-        ("apps.0.name", "edge", "apps.edge.name", "own compose projects"),
-        ("apps.0.name", "shop-db", "apps.shop-db.name", "own compose projects"),
-        ("apps.0.name", "shop-vhost", "apps.shop-vhost.name", "own compose projects"),
+        # ... that Docker refuses for an image
+        ("apps.0.name", "shop-", "apps[0].name", "is no name"),
+        ("apps.0.name", "a___b", "apps[0].name", "is no name"),
+        ("apps.0.name", "a-_b", "apps[0].name", "is no name"),
+        # ... that somebody else has
+        ("apps.0.name", "edge", "apps.edge.name", "need themselves"),
+        ("apps.0.name", "shop-db", "apps.shop-db.name", "need themselves"),
+        ("apps.0.name", "shop-vhost", "apps.shop-vhost.name", "need themselves"),
+        ("apps.0.name", "postgres", "apps.postgres.name", "need themselves"),
+        ("apps.0.name", "pg_shop", "apps.pg_shop.name", "need themselves"),
+        ("apps.0.name", "nginx", "apps.nginx.name", "need themselves"),
         # domains
         ("apps.0.domains", [], "apps.shop.domains", "empty list"),
         ("apps.0.domains", "shop.dev", "apps.shop.domains", "is not a list"),
@@ -150,6 +162,10 @@ def test_good_values_pass(source: Path) -> None:
         ("apps.0.domains", ["xn--zzzzzz99999.dev"], "apps.shop.domains", "international"),
         ("apps.0.domains", ["bü_cher.dev"], "apps.shop.domains", "international"),
         ("apps.0.domains", ["shop.dev", "SHOP.dev"], "apps.shop.domains", "twice"),
+        ("apps.0.domains", [None, "shop.dev"], "apps.shop.domains", "is not text"),
+        ("apps.0.domains", [True], "apps.shop.domains", "is not text"),
+        ("apps.0.domains", ["shop.localhost"], "apps.shop.domains", "is a local name"),
+        ("apps.0.domains", ["shop.internal"], "apps.shop.domains", "is a local name"),
         ("apps.0.domains", ["example.org"], "apps.shop.domains", "documentation's name"),
         ("apps.0.domains", [f"d{n}.dev" for n in range(101)], "apps.shop.domains", "at most 100"),
         # secrets
@@ -255,6 +271,16 @@ def test_good_values_pass(source: Path) -> None:
         ("apps.0.environment", ["A=b"], "apps.shop.environment", "not a dictionary"),
         ("apps.0.environment", {"A-B": "c"}, "apps.shop.environment.A-B", "no name of a variable"),
         ("apps.0.environment", {"A": [1]}, "apps.shop.environment.A", "not one value"),
+        ("apps.0.environment", {"A": None}, "apps.shop.environment.A", "is empty"),
+        ("apps.0.environment", {"A": "b\0"}, "apps.shop.environment.A", "holds a NUL"),
+        ("apps.0.environment", {True: "b"}, "apps.shop.environment.True", "no name of a variable"),
+        ("apps.0.environment", 7, "apps.shop.environment", "not a dictionary"),
+        (
+            "apps.0.environment",
+            {"DATABASE_URL": "postgresql://elsewhere"},
+            "apps.shop.environment.DATABASE_URL",
+            "is set by what `database` says",
+        ),
         (
             "apps.0.environment",
             {"SECRET_KEY": "c"},
@@ -266,12 +292,21 @@ def test_good_values_pass(source: Path) -> None:
         ("apps.0.module", "shop/app.py:app", "apps.shop.module", "such as shop.app:app"),
         ("apps.0.module", "shop:app; rm", "apps.shop.module", "no WSGI callable"),
         ("apps.0.module", "shop:app\nattach-daemon = x", "apps.shop.module", "no WSGI callable"),
+        ("apps.0.module", "shop:create_app(", "apps.shop.module", "no WSGI callable"),
+        ("apps.0.module", "shop:create_app('a' b)", "apps.shop.module", "no WSGI callable"),
+        ("apps.0.module", "shop:create_app('$(HOME)')", "apps.shop.module", "holds $("),
+        ("apps.0.module", "shop:create_app", "apps.shop.module", "Call it: shop:create_app()"),
         ("apps.0.health", "healthz", "apps.shop.health", "is no path"),
-        ("apps.0.init", "flask a\nflask b", "apps.shop.init", "line break"),
+        ("apps.0.health", "/gesünd", "apps.shop.health", "is no path"),
+        ("apps.0.init", "flask a\nflask b", "apps.shop.init", "&& joins two commands"),
         ("apps.0.volumes", ["data"], "apps.shop.volumes", "no absolute path"),
         ("apps.0.volumes", ["/data/../etc"], "apps.shop.volumes", "no absolute path"),
         ("apps.0.volumes", ["/srv:/data"], "apps.shop.volumes", "no absolute path"),
         ("apps.0.volumes", ["/app/"], "apps.shop.volumes", "is taken"),
+        ("apps.0.volumes", ["/usr"], "apps.shop.volumes", "is taken"),
+        ("apps.0.volumes", ["/opt/venv"], "apps.shop.volumes", "is taken"),
+        ("apps.0.volumes", ["/größe"], "apps.shop.volumes", "no absolute path"),
+        ("apps.0.volumes", ["/a/b", "/a-b"], "apps.shop.volumes", "share a volume with /a/b"),
         ("apps.0.packages", ["libpq5 curl"], "apps.shop.packages", "no package's name"),
         ("apps.0.build_packages", ["$(id)"], "apps.shop.build_packages", "no package's name"),
         ("apps.0.source", "/nowhere/at/all", "apps.shop.source", "does not exist"),
@@ -282,13 +317,19 @@ def test_good_values_pass(source: Path) -> None:
         ("apps.0.folder", "web", "apps.shop.folder", "no folder in source"),
         ("apps.0.folder", "../..", "apps.shop.folder", "no folder in source"),
         ("apps.0.static", "assets", "apps.shop.static", "no folder in source"),
+        ("apps.0.static", "/etc", "apps.shop.static", "no folder in source"),
+        ("apps.0.static", ".", "apps.shop.static", "no folder in source"),
+        ("apps.0.static", "x" * 300, "apps.shop.static", "no folder in source"),
+        ("apps.0.source", "~nobody-has-this/shop", "apps.shop.source", "relative path"),
         ("apps.0.dockerfile", "Dockerfile", "apps.shop.port", "is missing"),
         ("apps.0.dockerfile", "Dockerfile", "apps.shop.dockerfile", "no file in source"),
+        ("apps.0.dockerfile", "/etc/passwd", "apps.shop.dockerfile", "no file in source"),
         # the site's own rules
         ("acme_ca", "letsencript", "acme_ca", "Did you mean letsencrypt?"),
         ("acme_ca", "http://ca.dev/dir", "acme_ca", "not https"),
         ("acme_ca", "letsencrypt_staging", "acme_ca", "a test authority"),
         ("acme_ca_bundle", "/nowhere.pem", "acme_ca_bundle", "not a file"),
+        ("acme_ca_bundle", "~nobody-has-this/ca.pem", "acme_ca_bundle", "not a file"),
         ("build_ca_bundle", "/nowhere.pem", "build_ca_bundle", "not a file"),
         ("tls", "own", "apps.shop.certificate", "is missing"),
     ],
@@ -307,13 +348,15 @@ def test_refuses(source: Path, path: str, value: Any, variable: str, wrong: str)
         ("apps.0.domains", ["bücher.dev", "SHOP.dev", "xn--mnchen-3ya.dev"]),
         ("apps.0.module", "shop.web.wsgi:application"),
         ("apps.0.module", "shop:create_app('config.py', debug=False)"),
+        ("apps.0.module", "shop:create_app({'TESTING': False})"),
         ("apps.0.module", "wsgi"),
         ("apps.0.processes", "3"),
         ("apps.0.source", "https://git.shop.dev/shop.git"),
         ("apps.0.source", "git@git.shop.dev:team/shop.git"),
         ("apps.0.source", "ssh://git@git.shop.dev:2222/shop.git"),
         ("apps.0.source", "file:///srv/shop.git"),
-        ("apps.0.volumes", ["/data", "/var/lib/shop/uploads"]),
+        ("apps.0.volumes", ["/data", "/data/", "/var/lib/shop/uploads", "/app/instance"]),
+        ("apps.0.environment", {"DEBUG": False, "PORT": 8000, "GREETING": "$HOME\n'\""}),
         ("apps.0.packages", ["libpq5", "g++", "libc6:amd64"]),
         ("vault_app_secrets.shop.MAIL_PASSWORD", "short but given by others"),
         ("vault_app_secrets.shop.SECRET_KEY", "$ @:/%#'\"\\ {}" + SECRET),
@@ -332,6 +375,11 @@ def test_refuses(source: Path, path: str, value: Any, variable: str, wrong: str)
 def test_accepts(source: Path, path: str, value: Any) -> None:
     found = findings(change(good(source), path, value))
     assert [f for f in found if not f.warning] == []
+
+
+@pytest.mark.parametrize("name", ["a", "a-b_c--d__e", "shop2", "s" * 31, "edges", "my_postgres"])
+def test_a_good_name_passes(name: str) -> None:
+    assert check_name(name, "apps[0]") == []
 
 
 def test_apps_do_not_share_a_name_or_a_domain(source: Path) -> None:
