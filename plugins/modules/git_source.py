@@ -60,9 +60,10 @@ ADVICE = {
         "the host's key is not the one in this machine's known_hosts. If it has changed for a good "
         "reason, remove the old one with ssh-keygen -R HOST"
     ),
-    r"Could not resolve host|Name or service not known|Connection (refused|timed)|unreachable": (
-        "this machine does not reach the host. Is the address right, and the network up?"
-    ),
+    (
+        r"Could not resolve host|Name or service not known|Connection (refused|timed)|unreachable"
+        r"|Failed to connect|Couldn't connect"
+    ): ("this machine does not reach the host. Is the address right, and the network up?"),
     r"not found|does not appear to be a git repository|does not exist|not exist": (
         "there is no such repository, or the key may not read it. Mend `source` of the app's entry"
     ),
@@ -129,7 +130,8 @@ def resolve(listing: str, version: str) -> str:
         {name.split("/", 2)[2].removesuffix("^{}") for name in refs if name.count("/") > 1}
     )
     raise GitError(
-        f"it has no branch, tag or commit {version!r}, but {', '.join(known[:15]) or 'nothing'}"
+        f"it has no branch, tag or commit {version!r}, but {', '.join(known[:15]) or 'nothing'}. "
+        "Mend `version` of the app's entry"
     )
 
 
@@ -199,17 +201,18 @@ def _download(git: object, url: str, commit: str) -> str:
     try:
         return git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}").strip()
     except GitError:
-        raise GitError(f"it has no branch, tag or commit {commit!r}") from None
+        fix = "Mend `version` of the app's entry"
+        raise GitError(f"it has no branch, tag or commit {commit!r}. {fix}") from None
 
 
 def explain(app: str, url: str, error: str) -> str:
     """Name the app, what went wrong and what to do."""
     advice = [text.format(app=app) for pattern, text in ADVICE.items() if re.search(pattern, error)]
-    reason = advice[0] if advice else error
+    reason = advice[0] if advice else error.rstrip(".")
     details = f" (git said: {error})" if advice else ""
-    # An address may carry a password.
-    url = re.sub(r"(//[^/@:]+):[^/@]+@", r"\1:***@", url)
-    return f"The source of the app {app} cannot be fetched from {url}: {reason}.{details}"
+    text = f"The source of the app {app} cannot be fetched from {url}: {reason}.{details}"
+    # An address may carry a password, or a token in place of a user.
+    return re.sub(r"(https?://)[^/@\s]*@", r"\1***@", text)
 
 
 def main() -> None:
