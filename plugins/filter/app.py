@@ -65,6 +65,26 @@ def is_git(source: str) -> bool:
     return GIT.match(source) is not None
 
 
+def source_needs(entry: dict[str, Any]) -> dict[str, list[str]]:
+    """
+    Name what an app's source must hold.
+
+    Parameters
+    ----------
+    entry : dict
+        One entry of ``apps``.
+
+    Returns
+    -------
+    dict of str to list of str
+        By the variable that asks for it, paths of which one is enough.
+    """
+    needs = {key: [entry[key]] for key in ("dockerfile", "static") if entry.get(key)}
+    if "dockerfile" not in needs:
+        needs["source"] = ["requirements.txt", "pyproject.toml", "setup.py"]
+    return {f"apps.{entry['name']}.{key}": paths for key, paths in needs.items()}
+
+
 def wsgi_loader(module: str) -> str:
     """
     Write the line of uwsgi.ini that loads an app.
@@ -354,5 +374,6 @@ class FilterModule:
             "release_advice": release_advice,
             "release_table": release_table,
             "rollback_target": rollback_target,
+            "source_needs": source_needs,
             "wsgi_loader": wsgi_loader,
         }

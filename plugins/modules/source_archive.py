@@ -9,8 +9,8 @@ import io
 import os
 import subprocess
 import tarfile
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
@@ -35,6 +35,12 @@ options:
       - Whether .gitignore counts. Not in a checkout, which holds what was committed and no more.
     type: bool
     default: true
+  needs:
+    description:
+      - What must be among the packed files, by the variable that says so. One of each list will
+        do, as a file or as a folder.
+    type: dict
+    default: {}
 author: flask-vps maintainers
 """
 
@@ -154,6 +160,31 @@ def git_commit(root: Path) -> str:
         return ""
 
 
+def lacking(names: Iterable[str], needs: dict[str, list[str]]) -> list[str]:
+    """
+    Say what is missing among packed files.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Paths of the packed files.
+    needs : dict
+        As the module's option of the same name.
+
+    Returns
+    -------
+    list of str
+        A sentence for each variable whose files and folders are all missing.
+    """
+    names = set(names)
+    there = names | {str(parent) for name in names for parent in PurePosixPath(name).parents}
+    return [
+        f"{variable}: the source has no {' or '.join(wanted)}, or its .gitignore names it."
+        for variable, wanted in needs.items()
+        if not there & {str(PurePosixPath(path)) for path in wanted}
+    ]
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -162,6 +193,7 @@ def main() -> None:
             "dest": {"type": "path"},
             "folder": {"type": "str", "default": ""},
             "gitignore": {"type": "bool", "default": True},
+            "needs": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
@@ -178,7 +210,12 @@ def main() -> None:
                 msg=f"The source has no folder {folder}: mend `folder` of the app's entry."
             )
 
-    archive, digest, count = pack(root, module.params["gitignore"])
+    gitignore = module.params["gitignore"]
+    if module.params["needs"]:
+        names = (f.relative_to(root).as_posix() for f in source_files(root, gitignore))
+        if problems := lacking(names, module.params["needs"]):
+            module.fail_json(msg="\n".join(problems))
+    archive, digest, count = pack(root, gitignore)
     if not count:
         module.fail_json(msg=f"The source {root} holds no file that git would not ignore.")
     changed = False

@@ -4,7 +4,9 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-from source_archive import pack, source_files
+from source_archive import lacking, pack, source_files
+
+from app import source_needs
 
 
 def write(root: Path, *names: str) -> None:
@@ -60,3 +62,24 @@ def test_archive_names_no_user_of_this_machine(tmp_path: Path) -> None:
     assert {(m.uid, m.gid, m.uname, m.mtime) for m in members.values()} == {(0, 0, "", 0)}
     assert members["a.sh"].mode == 0o755
     assert members["link"].linkname == "a.sh"
+
+
+def test_what_an_entry_names_must_be_packed(tmp_path: Path) -> None:
+    write(tmp_path, "pyproject.toml", "web/static/a.css", "dist/b.js", "docker/Dockerfile")
+    (tmp_path / ".gitignore").write_text("dist/\n")
+
+    def problems(**entry: str) -> list[str]:
+        return lacking(listed(tmp_path), source_needs({"name": "shop", **entry}))
+
+    assert problems(static="./web/static/") == []
+    assert problems(dockerfile="docker/Dockerfile", static="web") == []
+    # On the disk, and not in the archive.
+    assert problems(static="dist") == [
+        "apps.shop.static: the source has no dist, or its .gitignore names it."
+    ]
+    assert (
+        "apps.shop.dockerfile: the source has no Dockerfile" in problems(dockerfile="Dockerfile")[0]
+    )
+    (tmp_path / "pyproject.toml").unlink()
+    assert "apps.shop.source: the source has no requirements.txt or" in problems()[0]
+    assert problems(dockerfile="docker/Dockerfile") == []
