@@ -92,6 +92,11 @@ bench-deploy: .venv/.locked ## Measure 50 deploys, 10 rollbacks, 10 broken relea
 docs: .venv/.locked ## Write the roles' READMEs from their argument specs
 	@python scripts/role_docs.py
 
+.PHONY: pin
+pin: MIRROR =
+pin: .venv/.locked ## Pin the upstream images to the digests that their tags have now (MIRROR=https://... asks a mirror)
+	@python scripts/pin --mirror "$(MIRROR)"
+
 .PHONY: lock
 lock: .venv/.locked ## Renew both lock files within their ranges
 	@.venv/pdm/bin/pdm lock -G :all

@@ -211,8 +211,8 @@ class ActionModule(ActionBase):
         values: dict[str, Any] = {}
         for file in sorted(ROOT.glob("roles/*/defaults/**/*.yml")):
             values.update(yaml.safe_load(file.read_text()) or {})
-        named = site.get("images_registry", {})
-        registry = {**values["images_registry"], **(named if isinstance(named, dict) else {})}
+        named = [site.get("images_upstream", values["images_upstream"]), site.images]
+        registry = {k: v for names in named if isinstance(names, dict) for k, v in names.items()}
         recipe = (ROOT / "roles/images/files/postgres/Dockerfile").read_text()
         packaged = re.search(r"postgresql-(\d+)", recipe)
         if image := site.get("postgres_image"):

@@ -11,6 +11,7 @@ from checks.apps import check_apps, present
 from checks.certificates import check_certificate
 from checks.domains import PLACEHOLDERS
 from checks.files import is_file, is_folder, local
+from checks.host import postgres_major
 from checks.report import UNKNOWN, Finding, nearest
 from checks.secrets import check_secrets, control_error
 from checks.spec import check_names, check_types
@@ -26,6 +27,10 @@ EXAMPLES = [
     ipaddress.ip_network(network)
     for network in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
 ]
+# https://pkg.go.dev/github.com/distribution/reference
+IMAGE = re.compile(
+    r"([A-Za-z0-9.-]+(:\d+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(:\w[\w.-]{0,127})?(@sha256:[0-9a-f]{64})?"
+)
 RELEASES = {"debian": ("trixie", "bookworm"), "ubuntu": ("noble",)}
 TEST_ENVIRONMENTS = re.compile(r"staging|stage|local|vagrant|dev|test", re.IGNORECASE)
 PRODUCTION = re.compile(r"prod(uction)?([-_.].*)?", re.IGNORECASE)
@@ -104,6 +109,12 @@ class Site:
     def tls(self, app: dict[str, Any]) -> str:
         """Say where an app's certificate comes from."""
         return str(app.get("tls", self.get("tls", "acme")))
+
+    @property
+    def images(self) -> dict[str, Any]:
+        """Names of upstream images that the inventory wants."""
+        images = self.get("images_registry", {})
+        return images if isinstance(images, dict) else {}
 
     @property
     def asks_ca(self) -> bool:
@@ -249,6 +260,7 @@ def _images(site: Site) -> list[Finding]:
         elif not is_folder(local(str(folder))):
             wrong = "is not a folder on this machine"
             found.append(Finding("images_archive_dir", wrong, fix, folder))
+    found += _names_of_images(site)
     mirrors = site.get("docker_registry_mirrors", [])
     for mirror in mirrors if isinstance(mirrors, list) else []:
         if mirror is not UNKNOWN and not re.fullmatch(r"https?://[^\s/]+/?", str(mirror)):
@@ -260,6 +272,25 @@ def _images(site: Site) -> list[Finding]:
             if not isinstance(login, dict) or login.get(name) in (None, ""):
                 where = f"vault_registry_logins[{number}].{name}"
                 found.append(Finding(where, "is missing", "Write registry, username, password"))
+    return found
+
+
+def _names_of_images(site: Site) -> list[Finding]:
+    found = []
+    known = [n for n in site.options["images_wanted"]["choices"] if n != "pebble"]
+    for key, name in site.images.items():
+        where = f"images_registry.{key}"
+        if key not in known:
+            near = nearest(str(key), known)
+            fix = f"Did you mean {near}?" if near else f"The keys are {', '.join(known)}"
+            found.append(Finding(where, "is a key that nothing knows", fix, name))
+        elif name is not UNKNOWN and not IMAGE.fullmatch(str(name)):
+            fix = "Write NAME:TAG, with the registry before it or a digest after it"
+            found.append(Finding(where, "is no name of an image", fix, name))
+        elif key == "postgres" and name is not UNKNOWN and postgres_major(name) is None:
+            wrong = "does not tell its major version, which then nobody holds against the data"
+            fix = "Write a tag such as 17-trixie, before the digest if there is one"
+            found.append(Finding(where, wrong, fix, name, warning=True))
     return found
 
 
