@@ -135,8 +135,10 @@ def _keys(app: dict[str, Any], where: str, options: dict[str, Any]) -> list[Find
             found.append(Finding(f"{where}.{key}", "is a key that nothing knows", fix, shown))
         elif key in ("name", *REQUIRED) and value is None:
             continue  # reported as missing
-        elif key != "name" and (error := type_error(options[key], value)):
+        elif key not in ("name", "environment") and (error := type_error(options[key], value)):
             found.append(Finding(f"{where}.{key}", *error, value))
+        elif key == "environment" and (error := type_error(options[key], value, secret=True)):
+            found.append(Finding(f"{where}.{key}", *error))
     return found
 
 
@@ -169,11 +171,13 @@ def check_entry(app: dict[str, Any], where: str) -> list[Finding]:
     }
     for key, check in checks.items():
         value = app.get(key)
-        if isinstance(value, str) and value and (error := check(value)):
+        # A number is text here, as it is for Ansible.
+        text = "" if value is None or isinstance(value, dict | list) else str(value)
+        if text and (error := check(text)):
             found.append(Finding(f"{where}.{key}", *error, value))
     found += _lists(app, where) + _environment(app, where)
     source = app.get("source")
-    if isinstance(source, str) and source:
+    if source not in (None, "") and not isinstance(source, dict | list):
         found += check_source(app, where)
     return found
 

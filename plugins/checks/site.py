@@ -198,7 +198,7 @@ def _acme(site: Site) -> list[Finding]:
     found, ca = [], site.get("acme_ca", "letsencrypt")
     if site.asks_ca:
         found += _email(site)
-    if isinstance(ca, str) and ca not in DIRECTORIES:
+    if not isinstance(ca, dict | list) and (ca := str(ca)) not in DIRECTORIES:
         names = ", ".join(DIRECTORIES)
         if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", ca):
             near = nearest(ca, DIRECTORIES)

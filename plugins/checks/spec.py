@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from difflib import SequenceMatcher
 from typing import Any
 
-from checks.report import UNKNOWN, Finding, nearest, show, shown_unless_secret
+from checks.report import HIDDEN, UNKNOWN, Finding, nearest, show, shown_unless_secret
 
 # Old name: new name. A name that a role still knows is not reported.
 RENAMED = {
@@ -16,7 +16,7 @@ TRUE_FALSE = {"y", "yes", "on", "1", "true", "t", "1.0", "n", "no", "off", "0", 
 SITE_PREFIXES = ("acme_", "tls_", "build_", "vault_", "apps_")
 
 
-def type_error(option: dict[str, Any], value: Any) -> tuple[str, str] | None:
+def type_error(option: dict[str, Any], value: Any, secret: bool = False) -> tuple[str, str] | None:
     """
     Hold a value against the type of an option, as generously as Ansible converts.
 
@@ -26,6 +26,8 @@ def type_error(option: dict[str, Any], value: Any) -> tuple[str, str] | None:
         An option of an argument spec.
     value : Any
         The value that an inventory gives.
+    secret : bool, optional
+        Whether what is said must not quote the value.
 
     Returns
     -------
@@ -41,6 +43,8 @@ def type_error(option: dict[str, Any], value: Any) -> tuple[str, str] | None:
             return "is empty", "Write a value, or remove the line"
         if isinstance(value, dict | list):
             return "is not text", "Write one value"
+        if isinstance(value, bool) and not choices:
+            return "is true or false for YAML, not text", "Put it in quotes"
     elif kind == "int" and not _is_int(value):
         return "is not a whole number", "Write a number, without a unit"
     elif kind == "bool" and not isinstance(value, bool) and str(value).lower() not in TRUE_FALSE:
@@ -49,10 +53,12 @@ def type_error(option: dict[str, Any], value: Any) -> tuple[str, str] | None:
         return "is not a dictionary", "Write lines of the form `name: value` below it"
     elif kind == "list":
         if not isinstance(value, list):
-            return "is not a list", f"Write it in brackets: [{show(value).strip(chr(39))}]"
+            shown = "..." if secret else show(value).strip("'")
+            return "is not a list", f"Write it in brackets: [{shown}]"
         for element in value:
-            if error := type_error({"type": option.get("elements", "raw")}, element):
-                return f"has an entry that {error[0]} ({show(element)})", error[1]
+            if error := type_error({"type": option.get("elements", "raw")}, element, secret):
+                shown = "" if secret else f" ({show(element)})"
+                return f"has an entry that {error[0]}{shown}", error[1]
     if choices and value not in choices and str(value) not in map(str, choices):
         near = nearest(str(value), map(str, choices))
         hint = f"Did you mean {near}? " if near else ""
@@ -118,6 +124,7 @@ def check_types(given: dict[str, Any], known: dict[str, dict[str, Any]]) -> list
     found = []
     for name, value in sorted(given.items()):
         option = known.get(name)
-        if option and (error := type_error(option, value)):
+        secret = shown_unless_secret(name, value) is HIDDEN
+        if option and (error := type_error(option, value, secret)):
             found.append(Finding(name, *error, shown_unless_secret(name, value)))
     return found

@@ -224,6 +224,10 @@ def test_good_values_pass(source: Path) -> None:
             "is made from POSTGRES_PASSWORD",
         ),
         ("vault_deploy_keys", {"shop": "ssh-rsa AAAA"}, "vault_deploy_keys.shop", "no private key"),
+        ("vault_registry_logins", "hunter2", "vault_registry_logins", "is not a list"),
+        ("vault_registry_logins", ["hunter2"], "vault_registry_logins", "is not a dictionary"),
+        ("vault_acme_eab", "hunter2", "vault_acme_eab", "is not a dictionary"),
+        ("vault_deploy_keys", ["hunter2"], "vault_deploy_keys", "is not a dictionary"),
         ("vault_acme_eab", {"kid": "k"}, "vault_acme_eab.hmac_key", "is missing"),
         (
             "vault_registry_logins",
@@ -242,6 +246,8 @@ def test_good_values_pass(source: Path) -> None:
         # types and choices
         ("images_source", "dockerhub", "images_source", "not one of the choices"),
         ("tls", "letsencrypt", "tls", "not one of the choices"),
+        ("acme_ca", 7, "acme_ca", "neither a known authority nor a URL"),
+        ("acme_email", True, "acme_email", "true or false for YAML"),
         ("preflight_dns", "maybe", "preflight_dns", "not one of the choices"),
         ("app_memory_mb", "256M", "app_memory_mb", "not a whole number"),
         ("proxy_trusts_downstream", "maybe", "proxy_trusts_downstream", "neither true nor false"),
@@ -300,6 +306,8 @@ def test_good_values_pass(source: Path) -> None:
         ("apps.0.module", "shop:create_app('a' b)", "apps.shop.module", "no WSGI callable"),
         ("apps.0.module", "shop:create_app('$(HOME)')", "apps.shop.module", "holds $("),
         ("apps.0.module", "shop:create_app", "apps.shop.module", "Call it: shop:create_app()"),
+        ("apps.0.health", 7, "apps.shop.health", "is no path"),
+        ("apps.0.source", 7, "apps.shop.source", "relative path"),
         ("apps.0.health", "healthz", "apps.shop.health", "is no path"),
         ("apps.0.health", "/gesünd", "apps.shop.health", "is no path"),
         ("apps.0.init", "flask a\nflask b", "apps.shop.init", "&& joins two commands"),
@@ -344,6 +352,7 @@ def test_refuses(source: Path, path: str, value: Any, variable: str, wrong: str)
     assert hits, "\n".join(map(str, found))
     if path.startswith("vault_") and isinstance(value, str) and value:
         assert not any(value in str(finding) for finding in found if value != "x")
+    assert not any("hunter2" in str(finding) for finding in found)
 
 
 @pytest.mark.parametrize(
