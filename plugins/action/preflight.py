@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.parsing.vault import AnsibleVaultError, EncryptedString
 from ansible.plugins.action import ActionBase
 
 # Ansible loads plugins one by one; what they share lies beside their folders.
@@ -86,9 +87,15 @@ class ActionModule(ActionBase):
         """Compute one value; what fails within it is noted, and the rest of it goes on."""
         try:
             value = get()
+            # What `!vault` marks is decrypted when it is looked at.
+            value = str(value) if isinstance(value, EncryptedString) else value
             # Whole containers would fail with the first of their values.
             if isinstance(value, str):
                 value = self._templar.template(value)
+        except AnsibleVaultError:
+            fix = "Put the vault's passphrase into .vault-passphrase, or add --ask-vault-pass"
+            self._broken.append(Finding(where, "cannot be decrypted with the passphrase here", fix))
+            return UNKNOWN
         except (AnsibleError, KeyError, TypeError, ValueError) as error:
             secret = SECRET_NAME.search(where)
             cause = re.search(r"'[\w.]+' is undefined|has no attribute '\w+'", str(error))

@@ -118,8 +118,9 @@ class Site:
 
     @property
     def asks_ca(self) -> bool:
-        """Whether any certificate comes from an authority."""
-        return any(self.tls(app) == "acme" for _, app in self.apps)
+        """Whether any certificate comes from an authority, as the first app's will by default."""
+        kinds = [self.tls(app) for _, app in self.apps] or [self.get("tls", "acme")]
+        return "acme" in kinds
 
 
 def check_site(site: Site) -> list[Finding]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.parsing.vault import VaultLib, VaultSecret
 from checks.apps import check_name
 from checks.domains import ascii_domain
 from checks.host import Server, check_server, postgres_major
@@ -868,6 +869,34 @@ def test_a_server_that_does_not_answer_is_one_of_the_problems(tmp_path: Path) ->
     assert "Connection refused" in text
     assert "apps = []" in text
     assert "PLAY [Provision]" not in text
+
+
+def test_a_vaulted_value_without_its_passphrase_is_one_of_the_problems(tmp_path: Path) -> None:
+    (tmp_path / "right").write_text("right\n")
+    secret = VaultLib([("default", VaultSecret(b"right"))]).encrypt(SECRET).decode()
+    values = {"acme_ca": "x", "vault_app_secrets": {"shop": {"SECRET_KEY": "VAULTED"}}}
+    host = {"ansible_host": "203.0.113.10"}
+    run(tmp_path / "prod", values, host)
+    hosts = tmp_path / "prod/hosts.yml"
+    lines = "".join(f"\n            {line}" for line in secret.splitlines())
+    hosts.write_text(hosts.read_text().replace("VAULTED", f"!vault |{lines}"))
+
+    def preflight(*options: str) -> str:
+        done = subprocess.run(
+            ["ansible-playbook", "-i", tmp_path / "prod", PREFLIGHT, *options],
+            cwd=ROOT,
+            env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout + done.stderr
+
+    refused = "vault_app_secrets.shop.SECRET_KEY: cannot be decrypted with the passphrase here"
+    without = preflight()
+    assert refused in without
+    assert "acme_ca = 'x': is neither a known authority nor a URL" in without
+    # The negative control.
+    assert refused not in preflight("--vault-password-file", str(tmp_path / "right"))
 
 
 def test_an_inventory_without_servers_is_told(tmp_path: Path) -> None:
