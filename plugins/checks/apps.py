@@ -16,6 +16,8 @@ FACTORY = re.compile(r".*:(\w+\.)*(create|make)_app")
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?(=[A-Za-z0-9.+:~-]+)?")
 GIT_URL = re.compile(r"(https?|ssh|git|file)://\S+|[\w.-]+@[\w.-]+:\S+")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+PROCESS = re.compile(r"(?=.{1,31}\Z)[a-z0-9]+(-+[a-z0-9]+)*")
+SCHEDULE = re.compile(r"[\w*/,-]+([ \t]+[\w*/,-]+){4}", re.ASCII)
 # Smallest and largest value that make sense.
 RANGES = {
     "processes": (1, 64),
@@ -96,6 +98,8 @@ def check_apps(apps: Any, options: dict[str, Any], public_ca: bool, tls: str) ->
             continue
         found += check_name(app.get("name"), where)
         found += _keys(app, where, options)
+        for key in ("workers", "cron"):
+            found += _processes(app.get(key), f"{where}.{key}", options[key]["options"])
         if app.get("state", "present") == "absent":
             continue
         found += _required(app, where)
@@ -133,12 +137,42 @@ def _keys(app: dict[str, Any], where: str, options: dict[str, Any]) -> list[Find
             fix = f"Did you mean {near}?" if near else "The keys are in roles/app/README.md"
             shown = shown_unless_secret(str(key), value)
             found.append(Finding(f"{where}.{key}", "is a key that nothing knows", fix, shown))
-        elif key in ("name", *REQUIRED) and value is None:
+        elif key in ("name", "command", "schedule", *REQUIRED) and value is None:
             continue  # reported as missing
         elif key not in ("name", "environment") and (error := type_error(options[key], value)):
             found.append(Finding(f"{where}.{key}", *error, value))
         elif key == "environment" and (error := type_error(options[key], value, secret=True)):
             found.append(Finding(f"{where}.{key}", *error))
+    return found
+
+
+def _processes(entries: Any, where: str, options: dict[str, Any]) -> list[Finding]:
+    """Check the workers or the scheduled jobs of an app."""
+    found, names = [], []
+    for number, entry in enumerate(entries if isinstance(entries, list) else []):
+        spot = f"{where}[{number}]"
+        if not isinstance(entry, dict):
+            continue  # said of the list
+        found += _keys(entry, spot, options)
+        found += [
+            Finding(f"{spot}.{key}", "is missing", f"Write lines for {', '.join(options)}")
+            for key in options
+            if entry.get(key) in (None, "")
+        ]
+        name = entry.get("name")
+        if name not in (None, "") and not PROCESS.fullmatch(str(name)):
+            fix = "Use a-z, 0-9 and inner -, at most 31 characters"
+            found.append(Finding(f"{spot}.name", "is no name", fix, name))
+        elif name in names:
+            found.append(Finding(f"{spot}.name", "is there twice", "Choose another one", name))
+        names.append(name)
+        schedule = entry.get("schedule")
+        if isinstance(schedule, str) and schedule and not SCHEDULE.fullmatch(schedule):
+            fix = "Write five fields as in crontab(5), such as */10 * * * *"
+            found.append(Finding(f"{spot}.schedule", "is no schedule", fix, schedule))
+        command = entry.get("command")
+        if isinstance(command, str) and (error := _init(command)):
+            found.append(Finding(f"{spot}.command", *error, command))
     return found
 
 
