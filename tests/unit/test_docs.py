@@ -1,0 +1,39 @@
+"""What the docs quote is what the code says."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs/troubleshooting.md"
+WORDS = 3
+
+
+def spoken() -> str:
+    """Join what the project's own files say, on one line."""
+    patterns = ("plugins/**/*.py", "roles/**/*", "scripts/*", "playbooks/**/*.yml")
+    files = [f for p in patterns for f in ROOT.glob(p) if f.is_file() and f.suffix != ".md"]
+    text = "\n".join(file.read_text(errors="replace") for file in files)
+    # A sentence may go on in the next string of the source.
+    return " ".join(re.sub(r'"\s*\n\s*f?"', "", text).split())
+
+
+def messages(page: str) -> list[str]:
+    """List the messages that a page explains: in tables, and in bold."""
+    found = re.findall(r"^\| `(.*?)` \|", page, re.MULTILINE)
+    found += re.findall(r"^\*\*`(.*?)`\*\*", page, re.MULTILINE | re.DOTALL)
+    return [" ".join(message.split()) for message in found]
+
+
+def is_said(message: str, corpus: str) -> bool:
+    """Tell whether some words in a row are the project's; between them stand values."""
+    words = message.split()
+    rows = (" ".join(words[n : n + WORDS]).strip(".,:") for n in range(len(words) - WORDS + 1))
+    return any(row in corpus for row in rows)
+
+
+def test_the_messages_that_are_explained_are_those_that_are_said() -> None:
+    corpus, quoted = spoken(), messages(PAGE.read_text())
+    assert len(quoted) > 40
+    assert [message for message in quoted if not is_said(message, corpus)] == []
+    # The negative control.
+    assert not is_said("The release has run out of coffee", corpus)
