@@ -108,6 +108,8 @@ class Campaign:
             "ANSIBLE_CALLBACKS_ENABLED": "tasks",
             "TASKS_FILE": str(tasks),
             "KILL_AT_TASK": kill_at,
+            "ANSIBLE_FORCE_COLOR": "false",
+            "ANSIBLE_NOCOLOR": "true",
         }
         done = subprocess.run(
             # The controller is another machine elsewhere: here it must not take the server's turns.
