@@ -49,7 +49,7 @@ def test_page_lists_projects_from_the_database(site: Site) -> None:
         "docker", "exec", "my_flask_webpage-db-db-1",
         "psql", "-U", "postgres", "-d", "my_flask_webpage", "-Atc", "SELECT title FROM project",
     ).splitlines()  # fmt: skip
-    page = site.request()
+    page = site.request("/projects/")
     assert page.status == 200
     assert titles
     assert [title for title in titles if title not in page.body] == []
