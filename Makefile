@@ -63,7 +63,7 @@ test-vagrant: ## Whether Vagrant accepts the Vagrantfile
 	@scripts/test-vagrant
 
 # Those that share a server, in the order in which they can; then those with one of their own, each another system.
-SHARING = default apps deploy chaos sources contract
+SHARING = default browser apps deploy chaos sources contract
 APART = debian12 ubuntu engine
 
 .PHONY: test-molecule

@@ -5,12 +5,14 @@ import secrets
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from flask import request
 
 from my_flask_webpage import create_app
 from my_flask_webpage.config import ConfigError, load_config
+from my_flask_webpage.extensions import db
 
 KEY = secrets.token_urlsafe(48)
 DATABASE = "postgresql://user:hidden@db/app"
@@ -65,6 +67,17 @@ def test_development_needs_no_settings():
     config = load_config({"APP_ENV": "development"})
     assert config["SQLALCHEMY_DATABASE_URI"].startswith("sqlite:///")
     assert not config["SESSION_COOKIE_SECURE"]
+
+
+def test_testing_keeps_away_from_the_disk():
+    config = load_config({"APP_ENV": "testing"})
+    assert config["TESTING"]
+    assert config["SQLALCHEMY_DATABASE_URI"] == "sqlite://"
+
+
+def test_production_keeps_pictures_where_a_volume_is_mounted():
+    assert load_config(production())["MEDIA_DIR"] == "/data/media"
+    assert load_config(production(MEDIA_DIR="/srv/media"))["MEDIA_DIR"] == "/srv/media"
 
 
 def test_secrets_come_from_files_first(tmp_path: Path):
@@ -155,3 +168,16 @@ def test_production_builds_without_writing_to_the_instance_folder(
     assert app.instance_path == str(tmp_path / "instance")
     assert not Path(app.instance_path).exists()
     assert app.config["SESSION_COOKIE_SECURE"]
+
+
+def test_each_process_of_uwsgi_opens_connections_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    """The hook that uWSGI calls after a fork; a fork of the test itself would share its sockets."""
+    hooks = []
+    decorators = ModuleType("uwsgidecorators")
+    decorators.postfork = hooks.append
+    monkeypatch.setitem(sys.modules, "uwsgidecorators", decorators)
+    app = create_app({"SQLALCHEMY_DATABASE_URI": "sqlite:///:memory:"})
+    with app.app_context():
+        pool = db.engine.pool
+        hooks[0]()
+        assert db.engine.pool is not pool

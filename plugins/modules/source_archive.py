@@ -25,6 +25,7 @@ short_description: Pack an app's source into a reproducible archive
 description:
   - Packs a folder of the controller into a gzipped tar file. What .gitignore files name stays
     out, and so do .git, virtual environments, bytecode and .env files.
+  - With O(dockerignore), what .dockerignore names stays out, too.
   - The same content gives the same archive, whenever and wherever it is packed.
 options:
   path: {description: The folder to pack., type: path, required: true}
@@ -41,6 +42,12 @@ options:
         do, as a file or as a folder.
     type: dict
     default: {}
+  dockerignore:
+    description:
+      - Whether .dockerignore counts. Not for an app with a Dockerfile of its own, for which
+        Docker reads it.
+    type: bool
+    default: false
 author: flask-vps maintainers
 """
 
@@ -66,7 +73,7 @@ commit:
 ALWAYS_IGNORED = (".git", ".venv", "venv", "__pycache__", "*.pyc", ".env", ".env.*", "node_modules")
 
 
-def source_files(root: Path, gitignore: bool = True) -> Iterator[Path]:
+def source_files(root: Path, gitignore: bool = True, dockerignore: bool = False) -> Iterator[Path]:
     """
     Walk a folder as git would.
 
@@ -76,6 +83,8 @@ def source_files(root: Path, gitignore: bool = True) -> Iterator[Path]:
         The folder to walk.
     gitignore : bool, optional
         Whether the folder's own .gitignore files count.
+    dockerignore : bool, optional
+        Whether the folder's .dockerignore counts; it cannot bring back what is ignored otherwise.
 
     Yields
     ------
@@ -83,7 +92,23 @@ def source_files(root: Path, gitignore: bool = True) -> Iterator[Path]:
         Files and symbolic links below `root` that are not ignored, in a stable order.
     """
     specs = [(root, GitIgnoreSpec.from_lines(ALWAYS_IGNORED))]
-    yield from _walk(root, specs, gitignore)
+    docker = [(root, _docker_spec(root))] if dockerignore else []
+    for file in _walk(root, specs, gitignore):
+        if not _ignored(file, docker, is_folder=False):
+            yield file
+
+
+def _docker_spec(root: Path) -> GitIgnoreSpec:
+    # Its patterns are all anchored: https://docs.docker.com/build/concepts/context/
+    file = root / ".dockerignore"
+    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    lines = []
+    for line in text.splitlines():
+        pattern = line.strip()
+        if pattern and not pattern.startswith("#"):
+            keep = "!" if pattern.startswith("!") else ""
+            lines.append(f"{keep}/{pattern.removeprefix('!').strip().strip('/')}")
+    return GitIgnoreSpec.from_lines(lines)
 
 
 def _walk(folder: Path, specs: list[tuple[Path, GitIgnoreSpec]], gitignore: bool) -> Iterator[Path]:
@@ -112,7 +137,7 @@ def _ignored(entry: Path, specs: list[tuple[Path, GitIgnoreSpec]], is_folder: bo
     return verdict
 
 
-def pack(root: Path, gitignore: bool = True) -> tuple[bytes, str, int]:
+def pack(root: Path, gitignore: bool = True, dockerignore: bool = False) -> tuple[bytes, str, int]:
     """
     Pack a folder.
 
@@ -122,6 +147,8 @@ def pack(root: Path, gitignore: bool = True) -> tuple[bytes, str, int]:
         The folder to pack.
     gitignore : bool, optional
         Whether the folder's own .gitignore files count.
+    dockerignore : bool, optional
+        Whether the folder's .dockerignore counts.
 
     Returns
     -------
@@ -135,7 +162,7 @@ def pack(root: Path, gitignore: bool = True) -> tuple[bytes, str, int]:
     buffer = io.BytesIO()
     count = 0
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for file in source_files(root, gitignore):
+        for file in source_files(root, gitignore, dockerignore):
             info = tar.gettarinfo(file, arcname=file.relative_to(root).as_posix())
             info.uid = info.gid = info.mtime = 0
             info.uname = info.gname = ""
@@ -194,6 +221,7 @@ def main() -> None:
             "folder": {"type": "str", "default": ""},
             "gitignore": {"type": "bool", "default": True},
             "needs": {"type": "dict", "default": {}},
+            "dockerignore": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -210,12 +238,14 @@ def main() -> None:
                 msg=f"The source has no folder {folder}: mend `folder` of the app's entry."
             )
 
-    gitignore = module.params["gitignore"]
+    gitignore, dockerignore = module.params["gitignore"], module.params["dockerignore"]
     if module.params["needs"]:
-        names = (f.relative_to(root).as_posix() for f in source_files(root, gitignore))
+        names = (
+            f.relative_to(root).as_posix() for f in source_files(root, gitignore, dockerignore)
+        )
         if problems := lacking(names, module.params["needs"]):
             module.fail_json(msg="\n".join(problems))
-    archive, digest, count = pack(root, gitignore)
+    archive, digest, count = pack(root, gitignore, dockerignore)
     if not count:
         module.fail_json(msg=f"The source {root} holds no file that git would not ignore.")
     changed = False

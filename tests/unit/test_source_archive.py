@@ -83,3 +83,36 @@ def test_what_an_entry_names_must_be_packed(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").unlink()
     assert "apps.shop.source: the source has no requirements.txt or" in problems()[0]
     assert problems(dockerfile="docker/Dockerfile") == []
+
+
+def test_what_dockerignore_names_stays_out_where_it_counts(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "app.py",
+        "src/a.py",
+        "src/tests/b.py",
+        "src/c/__pycache__/x",
+        "tests/t.py",
+        "a.md",
+    )
+    (tmp_path / ".dockerignore").write_text("# comment\n/tests\n*.md\n**/c\n")
+
+    def kept() -> list[str]:
+        found = source_files(tmp_path, dockerignore=True)
+        return [file.relative_to(tmp_path).as_posix() for file in found]
+
+    assert kept() == [".dockerignore", "app.py", "src/a.py", "src/tests/b.py"]
+    # The negative control: where it does not count, all is there.
+    assert "tests/t.py" in listed(tmp_path)
+    (tmp_path / ".dockerignore").write_text("*\n!src\n!.env\nsrc/tests\n")
+    write(tmp_path, ".env")
+    # It brings back nothing that is ignored for another reason.
+    assert kept() == ["src/a.py"]
+
+
+def test_images_of_the_shipped_app_have_no_tests() -> None:
+    root = Path(__file__).parents[2] / "app"
+    names = [file.relative_to(root).as_posix() for file in source_files(root, dockerignore=True)]
+    assert "src/my_flask_webpage/__init__.py" in names
+    assert "pdm.lock" in names
+    assert not [name for name in names if name.startswith(("tests/", "tools/", "instance/"))]

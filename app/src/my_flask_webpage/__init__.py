@@ -7,6 +7,7 @@
 import sys
 
 from my_flask_webpage.config import ConfigError
+from my_flask_webpage.content import ContentError
 from my_flask_webpage.factory import create_app
 
 __all__ = ["app", "create_app"]
@@ -16,5 +17,5 @@ __all__ = ["app", "create_app"]
 # that says what to do, because a traceback would bury it.
 try:
     app = create_app()
-except ConfigError as error:
-    sys.exit(f"my_flask_webpage: {error}")
+except (ConfigError, ContentError) as error:
+    sys.exit("\n".join(f"my_flask_webpage: {line}" for line in str(error).splitlines()))

@@ -41,6 +41,4 @@ def init_app(app: Flask) -> None:
     def set_cache_headers(response: Response) -> Response:
         if request.endpoint == "static" and request.args.get("v") and response.status_code == 200:
             response.headers["Cache-Control"] = f"public, max-age={ONE_YEAR_SECONDS}, immutable"
-        # Pages carry a visitor's own token or a moment's state: never out of a shared cache.
-        response.headers.setdefault("Cache-Control", "private, no-cache")
         return response

@@ -6,17 +6,28 @@ The file is the better place: an environment shows in process listings and conta
 
 import os
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-ENVIRONMENTS = ("production", "development")
+ENVIRONMENTS = ("production", "development", "testing")
+PACKAGE = Path(__file__).parent
 SECRET_KEY_MIN_LENGTH = 32
 
 DEVELOPMENT_SECRET_KEY = "insecure-development-key-the-same-on-every-laptop"
-DEVELOPMENT_DATABASE_URL = "sqlite:///my_flask_webpage.db"
+# A relative path is one in the instance folder.
+DEFAULT_DATABASE_URLS = {
+    "development": "sqlite:///my_flask_webpage.db",
+    "testing": "sqlite://",
+}
+
+# Where the deployment mounts a volume; elsewhere pictures go into the instance folder.
+PRODUCTION_MEDIA_DIR = "/data/media"
+
+SESSION_LIFETIME = timedelta(hours=12)
 
 # Words that tell a key copied out of documentation. No random key contains one by chance.
 EXAMPLE_KEY_WORDS = ("change", "example", "insecure", "placeholder", "secret", "your-", "your_")
@@ -65,10 +76,13 @@ def load_config(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
                 "DATABASE_URL is missing. Set DATABASE_URL, or DATABASE_URL_FILE, to something "
                 "like postgresql://user:password@host/database."
             )
-    database_url = normalise_database_url(database_url or DEVELOPMENT_DATABASE_URL)
+    database_url = normalise_database_url(
+        database_url or DEFAULT_DATABASE_URLS.get(environment, "")
+    )
 
     return {
         "APP_ENV": environment,
+        "TESTING": environment == "testing",
         "SECRET_KEY": secret_key or DEVELOPMENT_SECRET_KEY,
         "SQLALCHEMY_DATABASE_URI": database_url,
         "SQLALCHEMY_ENGINE_OPTIONS": engine_options(
@@ -76,9 +90,17 @@ def load_config(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
         ),
         "TRUSTED_PROXY_HOPS": read_integer("TRUSTED_PROXY_HOPS", 0, environ),
         "MAX_CONTENT_LENGTH": read_integer("MAX_CONTENT_LENGTH", 64 * 1024, environ, at_least=1),
+        "UPLOAD_MAX_BYTES": read_integer("UPLOAD_MAX_MB", 10, environ, at_least=1) * 1024 * 1024,
+        # None: a folder beside the SQLite file, which only the factory knows.
+        "MEDIA_DIR": environ.get("MEDIA_DIR") or (PRODUCTION_MEDIA_DIR if production else None),
+        "RESOURCE_DIR": environ.get("RESOURCE_DIR") or str(PACKAGE / "resource"),
+        # The prefix has browsers refuse the cookie unless it is Secure and of this host alone.
+        # https://developer.mozilla.org/docs/Web/HTTP/Reference/Headers/Set-Cookie#cookie_prefixes
+        "SESSION_COOKIE_NAME": "__Host-session" if production else "session",
         "SESSION_COOKIE_SECURE": production,
         "SESSION_COOKIE_HTTPONLY": True,
         "SESSION_COOKIE_SAMESITE": "Lax",
+        "PERMANENT_SESSION_LIFETIME": SESSION_LIFETIME,
         # A token lives as long as its session: someone who takes two hours over a message
         # must not lose it.
         "WTF_CSRF_TIME_LIMIT": None,
@@ -218,7 +240,8 @@ def engine_options(database_url: str, pool_size: int = 4) -> dict[str, Any]:
         Keyword arguments of `sqlalchemy.create_engine`.
     """
     if not database_url.startswith("postgresql"):
-        return {}
+        # How long a writer waits for another one, in seconds.
+        return {"connect_args": {"timeout": 30}}
     return {
         # A restart of Postgres must not cost one error for each pooled connection.
         "pool_pre_ping": True,

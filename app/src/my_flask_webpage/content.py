@@ -1,36 +1,179 @@
-"""The texts and sample data in ``resource/``."""
+"""What the owner writes: the JSON files in ``resource/`` and the pictures beside them.
+
+The files are checked as a whole, and every mistake is named with its place:
+
+    resource/projects.json: $.projects[1].title: '' should be non-empty
+"""
 
 import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flask import Flask
+from jsonschema import Draft202012Validator
 
-RESOURCES = Path(__file__).parent / "resource"
+PROJECTS = "projects.json"
+IMAGES = "images.json"
+PICTURES = "images"
+
+# What Postgres cannot keep in a text: NUL, and halves of surrogate pairs, which are no characters.
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
-def load_resource(name: str) -> Any:
-    """Read a JSON file of ``resource/``.
+class ContentError(Exception):
+    """The owner's files cannot be used.
 
     Parameters
     ----------
-    name : str
-        File name, for example ``projects.json``.
-
-    Returns
-    -------
-    Any
-        What the file holds.
+    problems : list[str]
+        One line for each mistake.
     """
-    return json.loads((RESOURCES / name).read_text(encoding="utf-8"))
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the owner's files hold.
+
+    Attributes
+    ----------
+    site : dict
+        Whose site this is: name, role, introduction, contact, imprint.
+    projects : list[dict]
+        The projects in the order in which they are shown.
+    images : list[dict]
+        The pictures in the order in which they are shown.
+    """
+
+    site: dict[str, Any]
+    projects: list[dict[str, Any]]
+    images: list[dict[str, Any]]
 
 
 def init_app(app: Flask) -> None:
-    """Give every template the `profile`: whose site this is.
+    """Read the owner's files, and give every template the `site`.
 
     Parameters
     ----------
     app : flask.Flask
         The application.
+
+    Raises
+    ------
+    ContentError
+        If they cannot be used.
     """
-    app.jinja_env.globals["profile"] = load_resource("profile.json")
+    app.jinja_env.globals["site"] = load_content(Path(app.config["RESOURCE_DIR"])).site
+
+
+def load_content(folder: Path) -> Content:
+    """Read and check the owner's files.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where they are.
+
+    Returns
+    -------
+    Content
+        What they hold, in full agreement with the schemas.
+
+    Raises
+    ------
+    ContentError
+        If anything is wrong; it names every mistake in both files.
+    """
+    problems: list[str] = []
+    found: dict[str, Any] = {}
+    for name in (PROJECTS, IMAGES):
+        try:
+            found[name] = _parse((folder / name).read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            problems.append(f"resource/{name}: {_reason(error)}")
+            continue
+        problems += [f"resource/{name}: {line}" for line in _violations(name, found[name])]
+    if not problems:
+        problems = list(_contradictions(found, folder))
+    if problems:
+        raise ContentError(problems)
+    return Content(
+        site=found[PROJECTS]["site"],
+        projects=found[PROJECTS]["projects"],
+        images=found[IMAGES]["images"],
+    )
+
+
+def _parse(raw: bytes) -> Any:
+    # Windows editors begin a file with a byte order mark.
+    return json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_unambiguous)
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entry = dict(pairs)
+    if len(entry) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        raise ValueError(f"the same key stands twice in one object: {', '.join(twice)}")
+    return entry
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror}"
+    if isinstance(error, RecursionError):
+        return "is nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return f"is not UTF-8 at byte {error.start}"
+    return f"is not JSON: {error}"
+
+
+def _violations(name: str, value: Any) -> Iterator[str]:
+    # The schema belongs to the program and not to the owner, wherever the owner's files are.
+    schema = Path(__file__).parent / "resource" / name.replace(".json", ".schema.json")
+    validator = Draft202012Validator(json.loads(schema.read_text(encoding="utf-8")))
+    for error in sorted(validator.iter_errors(value), key=lambda error: error.json_path):
+        yield f"{error.json_path}: {_short(error.message)}"
+    yield from _unstorable(value, "$")
+
+
+def _unstorable(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, str) and UNSTORABLE.search(value):
+        yield f"{path}: has a character that cannot be stored"
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _unstorable(item, f"{path}.{key}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _unstorable(item, f"{path}[{index}]")
+
+
+def _short(message: str) -> str:
+    # jsonschema repeats the whole value, which may be a chapter; what is wrong stands at the end.
+    text = message if len(message) <= 200 else f"{message[:80]} … {message[-100:]}"
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _contradictions(found: dict[str, Any], folder: Path) -> Iterator[str]:
+    slugs: set[str] = set()
+    for index, project in enumerate(found[PROJECTS]["projects"]):
+        if project["slug"] in slugs:
+            place = f"resource/{PROJECTS}: $.projects[{index}].slug"
+            yield f"{place}: {project['slug']!r} is there twice"
+        slugs.add(project["slug"])
+    seen: set[tuple[str, str]] = set()
+    for index, image in enumerate(found[IMAGES]["images"]):
+        place = f"resource/{IMAGES}: $.images[{index}]"
+        if image["project"] not in slugs:
+            yield f"{place}.project: no project has the slug {image['project']!r}"
+        if not (folder / PICTURES / image["file"]).is_file():
+            yield f"{place}.file: there is no resource/{PICTURES}/{image['file']}"
+        if (image["project"], image["file"]) in seen:
+            yield f"{place}.file: {image['file']!r} is in this gallery twice"
+        seen.add((image["project"], image["file"]))

@@ -8,7 +8,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_MISSING = "the tables are missing; run my_flask_webpage.setup.init_db"
+SCHEMA_MISSING = "the tables are missing or old; run my_flask_webpage.setup.init_db"
 UNREACHABLE = "the database cannot be reached"
 BUSY = "the database is busy"
 

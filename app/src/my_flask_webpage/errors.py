@@ -13,8 +13,10 @@ RETRY_AFTER_SECONDS = 10
 # Title and explanation; the other codes use what Werkzeug says of them.
 TEXTS = {
     400: ("That did not arrive in one piece", "The request was incomplete or could not be read."),
+    403: ("That is not yours to see", "The site knows the page, but does not open it for you."),
     404: ("There is nothing here", "The page may have moved, or the address has a slip in it."),
     413: ("That is too large", "What you sent is larger than this site accepts."),
+    429: ("That was too often", "Please wait a minute, then try again."),
     500: ("Something broke", "The fault is on this side and has been logged. Please try later."),
     503: ("Back in a moment", "The site cannot reach its data right now. Please try again soon."),
 }
@@ -57,6 +59,9 @@ def show_http_error(error: HTTPException) -> ResponseReturnValue:
         title, explanation = FORM_EXPIRED
     else:
         title, explanation = TEXTS.get(code, (error.name, error.description or ""))
+        # What a view says of its own refusal is more to the point.
+        if error.description != type(error).description:
+            explanation = error.description or explanation
     page = render_template("error.html", code=code, title=title, explanation=explanation)
     headers = [header for header in error.get_headers() if header[0] != "Content-Type"]
     return page, code, headers

@@ -8,9 +8,24 @@ from typing import Any
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from my_flask_webpage import access_log, assets, content, errors, health, messages, pages, security
+from my_flask_webpage import (
+    accounts,
+    assets,
+    caching,
+    content,
+    errors,
+    health,
+    internal,
+    logs,
+    media,
+    messages,
+    pages,
+    security,
+)
 from my_flask_webpage.config import load_config
-from my_flask_webpage.extensions import csrf, db
+from my_flask_webpage.extensions import csrf, db, migrate
+from my_flask_webpage.schema import MIGRATIONS
+from my_flask_webpage.setup.database import init_db_command
 
 
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:
@@ -33,22 +48,32 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     ------
     my_flask_webpage.config.ConfigError
         If a setting is missing or unsafe.
+    my_flask_webpage.content.ContentError
+        If the owner's files are wrong.
     """
     app = Flask("my_flask_webpage", instance_path=instance_path())
     app.config.from_mapping(load_config())
     app.config.from_mapping(config or {})
 
     trust_proxies(app, app.config["TRUSTED_PROXY_HOPS"])
-    access_log.init_app(app)
+    # Hooks that these register run in this order before a request, and in the opposite one after.
+    logs.init_app(app)
+    db.init_app(app)
+    migrate.init_app(app, db, directory=str(MIGRATIONS))
+    accounts.init_app(app)
     security.init_app(app)
+    csrf.init_app(app)
+    caching.init_app(app)
     assets.init_app(app)
     content.init_app(app)
+    media.init_app(app)
     errors.init_app(app)
-    db.init_app(app)
-    csrf.init_app(app)
+    app.cli.add_command(init_db_command)
 
-    for feature in (health, pages, messages):
+    app.url_map.converters["slug"] = pages.Slug
+    for feature in (health, pages, media, messages, accounts, internal):
         app.register_blueprint(feature.blueprint)
+    dispose_after_fork(app)
     return app
 
 
@@ -82,3 +107,26 @@ def trust_proxies(app: Flask, hops: int) -> None:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
             app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops
         )
+
+
+def dispose_after_fork(app: Flask) -> None:
+    """Have each of uWSGI's processes open connections of its own.
+
+    Nothing here connects before the fork; this keeps a process sound if something comes to.
+    https://docs.sqlalchemy.org/en/20/core/pooling.html#using-connection-pools-with-multiprocessing-or-os-fork
+
+    Parameters
+    ----------
+    app : flask.Flask
+        The application.
+    """
+    try:
+        from uwsgidecorators import postfork
+    except ImportError:  # there only within uWSGI
+        return
+
+    @postfork
+    def forget_connections() -> None:
+        with app.app_context():
+            # Left open, because they are the parent's.
+            db.engine.dispose(close=False)

@@ -2,11 +2,12 @@
 
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from my_flask_webpage.database_errors import outage
+from my_flask_webpage.database_errors import SCHEMA_MISSING, outage
 from my_flask_webpage.extensions import db
+from my_flask_webpage.schema import known_revisions
 
 blueprint = Blueprint("health", __name__)
 
@@ -25,7 +26,10 @@ def healthz() -> ResponseReturnValue:
 
 @blueprint.get("/readyz")
 def readyz() -> ResponseReturnValue:
-    """Say whether the database answers and has every table and column this version uses.
+    """Say whether the database answers, and is in the shape that this release works with.
+
+    That is the head of its migrations, or a shape that a newer release has made: migrations only
+    add, so this one serves on until it is replaced, and again after a rollback.
 
     Returns
     -------
@@ -33,6 +37,7 @@ def readyz() -> ResponseReturnValue:
         200, or 503 with a short reason.
     """
     try:
+        revision = db.session.scalar(text("SELECT version_num FROM alembic_version"))
         for table in db.metadata.sorted_tables:
             # Naming each column checks the shape of the table; no row is read.
             db.session.execute(select(table).limit(0))
@@ -41,4 +46,7 @@ def readyz() -> ResponseReturnValue:
         if reason is None:
             raise
         return jsonify(status="unavailable", reason=reason), 503
-    return jsonify(status="ok")
+    head, *older = known_revisions()
+    if revision is None or revision in older:
+        return jsonify(status="unavailable", reason=SCHEMA_MISSING), 503
+    return jsonify(status="ok", schema=revision, newer=revision != head)

@@ -1,55 +1,22 @@
 """The guest book: leave a message, read the latest."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from flask import Blueprint, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 from flask_wtf import FlaskForm
 from sqlalchemy import select
-from wtforms import Field, StringField, TextAreaField, ValidationError
+from wtforms import StringField, TextAreaField
 from wtforms.validators import DataRequired, Length
 
 from my_flask_webpage.extensions import db
+from my_flask_webpage.forms import storable, tidy
 from my_flask_webpage.models import BODY_MAX_LENGTH, NAME_MAX_LENGTH, Message
 
 LATEST_COUNT = 20
 
 blueprint = Blueprint("messages", __name__, url_prefix="/messages")
-
-
-def tidy(text: str | None) -> str:
-    """Drop surrounding white space and count a line break once, as the browser does.
-
-    Parameters
-    ----------
-    text : str or None
-        What the form sent.
-
-    Returns
-    -------
-    str
-        The text to check and keep.
-    """
-    return (text or "").replace("\r\n", "\n").strip()
-
-
-def storable(form: FlaskForm, field: Field) -> None:
-    """Refuse NUL, which Postgres cannot store in a text.
-
-    Parameters
-    ----------
-    form : flask_wtf.FlaskForm
-        The form; not used.
-    field : wtforms.Field
-        The field to check.
-
-    Raises
-    ------
-    wtforms.ValidationError
-        If the text has a NUL character.
-    """
-    if "\x00" in field.data:
-        raise ValidationError("This text has a character that cannot be stored.")
 
 
 class MessageForm(FlaskForm):
@@ -84,6 +51,24 @@ def latest_messages() -> Sequence[Message]:
         At most `LATEST_COUNT`, newest first.
     """
     return db.session.scalars(select(Message).order_by(Message.id.desc()).limit(LATEST_COUNT)).all()
+
+
+@blueprint.app_template_filter("moment")
+def write_moment(moment: datetime) -> str:
+    """Write a moment for people.
+
+    Parameters
+    ----------
+    moment : datetime
+        A moment in UTC.
+
+    Returns
+    -------
+    str
+        Such as ``3 May 2026, 14:05 UTC``; the directives without a zero in front are not the same
+        on all systems.
+    """
+    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
 
 
 @blueprint.get("")

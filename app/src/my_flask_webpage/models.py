@@ -2,13 +2,29 @@
 
 from datetime import UTC, datetime
 
-from sqlalchemy import DateTime, Dialect, String, Text, TypeDecorator
-from sqlalchemy.orm import Mapped, mapped_column
+from flask_login import UserMixin
+from sqlalchemy import (
+    JSON,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    false,
+)
+from sqlalchemy.orm import Mapped, mapped_column, relationship, validates
 
 from my_flask_webpage.extensions import db
 
 NAME_MAX_LENGTH = 80
 BODY_MAX_LENGTH = 1000
+SLUG_MAX_LENGTH = 80
+URL_MAX_LENGTH = 500
+CAPTION_MAX_LENGTH = 300
+EMAIL_MAX_LENGTH = 254  # RFC 5321, section 4.5.3.1.3, less the two angle brackets
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -43,18 +59,126 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Project(db.Model):
-    """A piece of work to show; `slug` ties it to its entry in ``resource/projects.json``."""
+class Kept:
+    """What decides whether the JSON files or the internal area have the say over a row.
+
+    Attributes
+    ----------
+    from_file : bool
+        Whether a JSON file has, or once had, the row: then `source` says under which name.
+    edited : bool
+        The internal area made, changed or hid it: `init_db` leaves it alone from then on.
+    moved : bool
+        The internal area chose its position.
+    hidden : bool
+        Visitors do not see it: it left the file, or the internal area took it away. The row stays,
+        so that the file cannot bring back what the owner removed.
+    """
+
+    edited: Mapped[bool] = mapped_column(default=False, server_default=false())
+    moved: Mapped[bool] = mapped_column(default=False, server_default=false())
+    hidden: Mapped[bool] = mapped_column(default=False, server_default=false())
+
+    source: Mapped[str | None]
+
+    @property
+    def from_file(self) -> bool:
+        """Whether a JSON file has, or once had, the row."""
+        return self.source is not None
+
+
+class Project(Kept, db.Model):
+    """A piece of work to show; `slug` names it in addresses."""
 
     __tablename__ = "project"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    slug: Mapped[str] = mapped_column(String(80), unique=True)
+    slug: Mapped[str] = mapped_column(String(SLUG_MAX_LENGTH), unique=True)
+    # Slug in ``resource/projects.json``, which an edit does not change; None for any other row.
+    source: Mapped[str | None] = mapped_column(String(SLUG_MAX_LENGTH), unique=True, index=True)
     title: Mapped[str] = mapped_column(String(120))
     period: Mapped[str] = mapped_column(String(40))
     summary: Mapped[str] = mapped_column(Text)
-    link: Mapped[str] = mapped_column(String(500))
+    # Paragraphs, with an empty line between them.
+    text: Mapped[str] = mapped_column(Text, default="", server_default="")
+    # Label and address of each.
+    links: Mapped[list[dict[str, str]]] = mapped_column(JSON, default=list, server_default="[]")
+    # The first address. Releases from before `links` read it, and one may still serve or return.
+    link: Mapped[str] = mapped_column(String(URL_MAX_LENGTH), default="", server_default="")
+    highlighted: Mapped[bool] = mapped_column(default=False, server_default=false())
     position: Mapped[int]
+
+    images: Mapped[list["Image"]] = relationship(
+        back_populates="project",
+        cascade="all, delete-orphan",
+        order_by="(Image.position, Image.id)",
+    )
+
+    @validates("links")
+    def keep_link(self, key: str, links: list[dict[str, str]]) -> list[dict[str, str]]:
+        """Keep the first address where older releases look for it."""
+        self.link = links[0]["url"] if links else ""
+        return links
+
+    @property
+    def gallery(self) -> list["Image"]:
+        """The pictures that visitors see."""
+        return [image for image in self.images if not image.hidden]
+
+
+class Image(Kept, db.Model):
+    """A picture of a project's gallery; its files in the media folder are named by `digest`."""
+
+    __tablename__ = "image"
+    __table_args__ = (UniqueConstraint("project_id", "source"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(
+        ForeignKey("project.id", ondelete="CASCADE"), index=True
+    )
+    # File name in ``resource/images/``; None for an upload.
+    source: Mapped[str | None] = mapped_column(String(120))
+    digest: Mapped[str] = mapped_column(String(64), index=True)
+    # Of the largest file, in pixels; `widths` are those of all of them.
+    width: Mapped[int]
+    height: Mapped[int]
+    widths: Mapped[list[int]] = mapped_column(JSON)
+    # What the picture shows, for who cannot see it.
+    alt: Mapped[str] = mapped_column(String(CAPTION_MAX_LENGTH))
+    caption: Mapped[str] = mapped_column(String(CAPTION_MAX_LENGTH), default="")
+    credit: Mapped[str] = mapped_column(String(CAPTION_MAX_LENGTH), default="")
+    position: Mapped[int]
+
+    project: Mapped[Project] = relationship(back_populates="images")
+
+
+class User(UserMixin, db.Model):
+    """Who may use the internal area."""
+
+    __tablename__ = "user"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    email: Mapped[str] = mapped_column(String(EMAIL_MAX_LENGTH), unique=True)
+    password_hash: Mapped[str] = mapped_column(String(255))
+    # Names the user in sessions. A new password brings a new key, which ends them all.
+    # https://flask-login.readthedocs.io/en/latest/#alternative-tokens
+    session_key: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
+
+    def get_id(self) -> str:
+        """Give Flask-Login what it keeps in the session."""
+        return self.session_key
+
+
+class LoginAttempt(db.Model):
+    """One try to log in, kept for as long as it counts against its address."""
+
+    __tablename__ = "login_attempt"
+    __table_args__ = (Index("ix_login_attempt_address_at", "address", "at"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    address: Mapped[str] = mapped_column(String(64))
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class Message(db.Model):

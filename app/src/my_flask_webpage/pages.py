@@ -1,7 +1,11 @@
-"""The pages that only show things."""
+"""The pages that everybody sees, and what search engines ask for."""
 
-from flask import Blueprint, render_template
-from sqlalchemy import select
+from collections.abc import Sequence
+
+from flask import Blueprint, Response, abort, current_app, render_template, url_for
+from sqlalchemy import Select, select
+from sqlalchemy.orm import selectinload
+from werkzeug.routing import BaseConverter
 
 from my_flask_webpage.extensions import db
 from my_flask_webpage.models import Project
@@ -9,14 +13,145 @@ from my_flask_webpage.models import Project
 blueprint = Blueprint("pages", __name__)
 
 
+class Slug(BaseConverter):
+    """A project's slug in an address."""
+
+    regex = r"[a-z0-9]+(?:-[a-z0-9]+)*"
+
+
+def shown() -> Select[tuple[Project]]:
+    """Select the projects that visitors see, in their order.
+
+    Returns
+    -------
+    sqlalchemy.Select
+        A query that loads the pictures with one more query, however many projects there are.
+    """
+    return (
+        select(Project)
+        .filter_by(hidden=False)
+        .order_by(Project.position, Project.id)
+        .options(selectinload(Project.images))
+    )
+
+
 @blueprint.get("/")
 def index() -> str:
-    """List the projects.
+    """Show the highlighted projects; all of them if none is highlighted.
 
     Returns
     -------
     str
-        The page. It sets no cookie.
+        The page.
     """
-    projects = db.session.scalars(select(Project).order_by(Project.position, Project.id)).all()
+    projects: Sequence[Project] = db.session.scalars(shown().filter_by(highlighted=True)).all()
+    if not projects:
+        projects = db.session.scalars(shown()).all()
     return render_template("pages/index.html", projects=projects)
+
+
+@blueprint.get("/projects/")
+def projects() -> str:
+    """List all projects.
+
+    Returns
+    -------
+    str
+        The page.
+    """
+    return render_template("pages/projects.html", projects=db.session.scalars(shown()).all())
+
+
+@blueprint.get("/projects/<slug:slug>")
+def project(slug: str) -> str:
+    """Show one project.
+
+    Parameters
+    ----------
+    slug : str
+        Its slug.
+
+    Returns
+    -------
+    str
+        The page, or 404.
+    """
+    found = db.session.scalar(shown().filter_by(slug=slug))
+    if found is None:
+        abort(404)
+    return render_template("pages/project.html", project=found)
+
+
+@blueprint.get("/imprint")
+def imprint() -> str:
+    """Say who answers for the site.
+
+    Returns
+    -------
+    str
+        The page.
+    """
+    return render_template("pages/imprint.html")
+
+
+@blueprint.get("/privacy")
+def privacy() -> str:
+    """Say what the site keeps of its visitors.
+
+    Returns
+    -------
+    str
+        The page.
+    """
+    return render_template("pages/privacy.html")
+
+
+@blueprint.get("/favicon.ico")
+def favicon() -> Response:
+    """Send the icon to who asks for it without having read the page.
+
+    Returns
+    -------
+    flask.Response
+        The file.
+    """
+    return current_app.send_static_file("favicon.ico")
+
+
+@blueprint.get("/robots.txt")
+def robots() -> Response:
+    """Tell search engines where the map of the site is, and what is of no use to them.
+
+    Returns
+    -------
+    flask.Response
+        Plain text, as RFC 9309 has it.
+    """
+    sitemap_url = url_for("pages.sitemap", _external=True)
+    lines = ["User-agent: *", "Disallow: /internal/", "Disallow: /login", f"Sitemap: {sitemap_url}"]
+    return Response("\n".join(lines) + "\n", mimetype="text/plain")
+
+
+@blueprint.get("/sitemap.xml")
+def sitemap() -> Response:
+    """List the pages for search engines.
+
+    Returns
+    -------
+    flask.Response
+        XML, as sitemaps.org has it.
+    """
+    slugs = db.session.scalars(
+        select(Project.slug).filter_by(hidden=False).order_by(Project.position, Project.id)
+    )
+    endpoints = (
+        "pages.index",
+        "pages.projects",
+        "messages.index",
+        "pages.imprint",
+        "pages.privacy",
+    )
+    addresses = [url_for(endpoint, _external=True) for endpoint in endpoints]
+    addresses += [url_for("pages.project", slug=slug, _external=True) for slug in slugs]
+    page = render_template("pages/sitemap.xml", addresses=addresses)
+    return Response(page, mimetype="application/xml")

@@ -133,3 +133,14 @@ def test_app_speaks_uwsgis_own_protocol_on_3031(site: Site) -> None:
     (network,) = web["NetworkSettings"]["Networks"].values()
     answer = site.on_server("python3", "-c", ASK_UWSGI, network["IPAddress"], site.domain)
     assert answer.startswith("HTTP/1.1 200 ")
+
+
+def test_image_has_the_app_and_neither_tests_nor_git_nor_secrets(site: Site) -> None:
+    look = "import os; print([os.path.join(d, f) for d, _, fs in os.walk('/app') for f in fs])"
+    image = json.loads(site.on_server("docker", "inspect", site.container("-web-")))[0]["Image"]
+    # The image by itself, without what the release mounts.
+    run = ["docker", "run", "--rm", "--network", "none", "--entrypoint", "python3", image, "-c"]
+    listing = site.on_server(*run, look)
+    assert "/app/src/my_flask_webpage/templates/base.html" in listing
+    for trace in ("/app/tests", "/.git", "/.env", "/run/secrets", "vault", "/app/instance"):
+        assert trace not in listing

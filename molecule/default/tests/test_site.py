@@ -49,7 +49,7 @@ def test_page_lists_projects_from_the_database(site: Site) -> None:
         "docker", "exec", "my_flask_webpage-db-db-1",
         "psql", "-U", "postgres", "-d", "my_flask_webpage", "-Atc", "SELECT title FROM project",
     ).splitlines()  # fmt: skip
-    page = site.request()
+    page = site.request("/projects/")
     assert page.status == 200
     assert titles
     assert [title for title in titles if title not in page.body] == []
@@ -87,8 +87,55 @@ def test_plain_http_redirects_to_a_port_that_listens(site: Site) -> None:
     assert answer.headers["location"] == f"https://{site.domain}:{site.https_port}/messages?a=b"
 
 
-def test_hsts_is_sent(site: Site) -> None:
-    assert site.request().headers["strict-transport-security"].startswith("max-age=")
+def test_browsers_are_told_to_be_strict(site: Site) -> None:
+    """What Mozilla's Observatory asks of an A+, on pages, static files and pictures alike."""
+    page = site.request("/projects/tidewater")
+    static = re.search(r'href="(/static/[^"]+\.css[^"]*)"', page.body)[1]
+    picture = re.search(r'src="(/media/[^"]+)"', page.body)[1]
+    for path in ("/", "/messages", static, picture):
+        headers = site.request(path).headers
+        age = re.match(r"max-age=(\d+)", headers["strict-transport-security"])[1]
+        assert int(age) >= 31_536_000, path
+    for path in ("/", "/messages", picture):
+        headers = site.request(path).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert "unsafe" not in headers["content-security-policy"]
+        assert headers["referrer-policy"] == "same-origin"
+    cookie = site.request("/messages").headers["set-cookie"]
+    assert cookie.startswith("__Host-session=")
+    for attribute in ("Secure", "HttpOnly", "SameSite=Lax"):
+        assert attribute in cookie
+
+
+def test_pages_and_pictures_are_asked_for_again_cheaply(site: Site) -> None:
+    page = site.request("/projects/tidewater")
+    assert page.headers["cache-control"].startswith("public")
+    picture = re.search(r'src="(/media/[^"]+)"', page.body)[1]
+    for path in ("/projects/tidewater", picture):
+        # nginx weakens the tag of what it compresses.
+        tag = site.request(path, headers={"Accept-Encoding": "gzip"}).headers["etag"]
+        assert site.request(path, headers={"If-None-Match": tag}).status == 304
+        # The negative control.
+        assert site.request(path, headers={"If-None-Match": '"other"'}).status == 200
+    assert "immutable" in site.request(picture).headers["cache-control"]
+
+
+def test_access_log_is_json_with_the_id_in_the_response(site: Site) -> None:
+    mark = uuid.uuid4().hex
+    request_id = site.request(f"/?mark={mark}").headers["x-request-id"]
+    web = site.container("-web-")
+
+    def line() -> str:
+        lines = site.on_server("sh", "-c", f"docker logs {web} 2>&1 | grep {mark}").splitlines()
+        assert len(lines) == 1
+        return lines[0]
+
+    found = json.loads(eventually(line, seconds=10))
+    assert found["request_id"] == request_id
+    assert (found["method"], found["path"], found["status"]) == ("GET", f"/?mark={mark}", 200)
+    assert found["remote_addr"]
 
 
 def test_unknown_hosts_get_no_answer(site: Site) -> None:

@@ -1,0 +1,220 @@
+"""Pictures: checked, turned upright, freed of metadata, and kept in several widths.
+
+Files are named by a digest of what was sent and of how it is encoded, so the same picture is kept
+once, a name never changes its meaning, and browsers may keep a file for a year.
+"""
+
+import os
+import tempfile
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+
+from flask import Blueprint, Flask, Response, abort, current_app, send_from_directory
+from PIL import Image as Pillow
+from PIL import ImageCms, ImageOps
+from werkzeug.routing import BaseConverter
+
+blueprint = Blueprint("media", __name__, url_prefix="/media")
+
+# Told by their first bytes. SVG is left out: it can carry scripts.
+FORMATS = ("JPEG", "PNG", "WEBP")
+
+# Pixel widths of the files, for `srcset`; a smaller picture has its own width as the largest.
+WIDTHS = (480, 960, 1600)
+LONGEST_SIDE = 2400
+QUALITY = 80
+RECIPE = repr((WIDTHS, LONGEST_SIDE, QUALITY)).encode()
+
+# In memory a picture takes up to 4 bytes a pixel, and twice that while it is made smaller. A JPEG
+# is decoded at a fraction of its size, so there may be more of it.
+MAX_PIXELS = {"JPEG": 50_000_000, "PNG": 16_000_000, "WEBP": 16_000_000}
+MAX_SIDE = 16_000
+
+ONE_YEAR_SECONDS = 365 * 24 * 60 * 60
+
+# One picture at a time in each process, whatever its threads are asked for.
+_at_work = threading.Lock()
+
+
+class PictureError(Exception):
+    """What was sent is no picture that this site takes; the message is written for its sender."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture in the media folder.
+
+    Attributes
+    ----------
+    digest : str
+        What its files' names begin with.
+    width, height : int
+        Size of the largest file in pixels.
+    widths : list[int]
+        Widths of all files in pixels, ascending.
+    """
+
+    digest: str
+    width: int
+    height: int
+    widths: list[int]
+
+
+class MediaName(BaseConverter):
+    """The name of a file in the media folder, in an address."""
+
+    regex = r"[0-9a-f]{32}(?:-[0-9]{1,4}\.webp|\.jpg)"
+
+
+def init_app(app: Flask) -> None:
+    """Choose the media folder.
+
+    Parameters
+    ----------
+    app : flask.Flask
+        The application.
+    """
+    app.config["MEDIA_DIR"] = app.config["MEDIA_DIR"] or str(Path(app.instance_path) / "media")
+    app.url_map.converters["media"] = MediaName
+
+
+@blueprint.get("/<media:name>")
+def show(name: str) -> Response:
+    """Send a file of a picture.
+
+    Parameters
+    ----------
+    name : str
+        ``<digest>-<width>.webp``, or ``<digest>.jpg`` for previews on other sites.
+
+    Returns
+    -------
+    flask.Response
+        The file, or 404.
+    """
+    folder = Path(current_app.config["MEDIA_DIR"]).resolve()
+    if not folder.is_dir():
+        abort(404)
+    mimetype = "image/jpeg" if name.endswith(".jpg") else "image/webp"
+    response = send_from_directory(folder, name, mimetype=mimetype, max_age=ONE_YEAR_SECONDS)
+    response.cache_control.public = True
+    response.cache_control.immutable = True
+    return response
+
+
+def store(data: bytes, folder: Path) -> Picture:
+    """Check a picture and write its files.
+
+    Parameters
+    ----------
+    data : bytes
+        What was sent.
+    folder : pathlib.Path
+        The media folder, which is made if it is missing.
+
+    Returns
+    -------
+    Picture
+        Its name and sizes. When the files are there already, nothing is written.
+
+    Raises
+    ------
+    PictureError
+        If it is no picture, or too large in pixels.
+    OSError
+        If the folder cannot be written to.
+    """
+    digest = sha256(RECIPE + data).hexdigest()[:32]
+    preview = folder / f"{digest}.jpg"
+    if not preview.is_file():  # written last, so the others are there when it is
+        with _at_work:
+            image = _decode(data)
+            folder.mkdir(parents=True, exist_ok=True)
+            for width in sorted({*(w for w in WIDTHS if w < image.width), image.width}):
+                _write(_scaled(image, width), folder / f"{digest}-{width}.webp", "WEBP")
+            _write(_scaled(image, min(image.width, 1200)), preview, "JPEG")
+    widths = sorted(int(file.stem.split("-")[1]) for file in folder.glob(f"{digest}-*.webp"))
+    with Pillow.open(folder / f"{digest}-{widths[-1]}.webp") as largest:
+        return Picture(digest, largest.width, largest.height, widths)
+
+
+def remove(digest: str, folder: Path) -> None:
+    """Remove the files of a picture.
+
+    Parameters
+    ----------
+    digest : str
+        What their names begin with.
+    folder : pathlib.Path
+        The media folder.
+    """
+    for file in folder.glob(f"{digest}[-.]*"):
+        with suppress(FileNotFoundError):
+            file.unlink()
+
+
+def _decode(data: bytes) -> Pillow.Image:
+    try:
+        image = Pillow.open(BytesIO(data), formats=FORMATS)
+    except Exception as error:  # decoders raise whatever they stumble over
+        raise PictureError("This is not a JPEG, PNG or WebP picture.") from error
+    # The header tells the size before a single pixel is unpacked.
+    limit = MAX_PIXELS[image.format or "PNG"]
+    if image.width * image.height > limit or max(image.size) > MAX_SIDE:
+        raise PictureError(
+            f"This picture has {image.width} by {image.height} pixels. At most "
+            f"{limit // 1_000_000} million are taken, and {MAX_SIDE} on a side."
+        )
+    try:
+        image.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))
+        profile = image.info.get("icc_profile")
+        has_alpha = "A" in image.getbands() or "transparency" in image.info
+        if image.mode not in ("RGB", "RGBA", "CMYK"):
+            image = image.convert("RGBA" if has_alpha else "RGB")
+        image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+        image = ImageOps.exif_transpose(image)
+        return _in_srgb(image, profile)
+    except Exception as error:  # as above
+        raise PictureError("This picture is damaged.") from error
+
+
+def _in_srgb(image: Pillow.Image, profile: bytes | None) -> Pillow.Image:
+    """Convert to the colour space that browsers assume where a file names none."""
+    mode = "RGBA" if image.mode == "RGBA" else "RGB"
+    if profile:
+        # A profile that is broken, or of another kind than the pixels, is none.
+        with suppress(ImageCms.PyCMSError, OSError, ValueError):
+            own = ImageCms.ImageCmsProfile(BytesIO(profile))
+            srgb = ImageCms.createProfile("sRGB")
+            converted = ImageCms.profileToProfile(image, own, srgb, outputMode=mode)
+            if converted is not None:
+                return converted
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _scaled(image: Pillow.Image, width: int) -> Pillow.Image:
+    height = max(1, round(image.height * width / image.width))
+    return (
+        image if width == image.width else image.resize((width, height), Pillow.Resampling.LANCZOS)
+    )
+
+
+def _write(image: Pillow.Image, target: Path, kind: str) -> None:
+    """Write a file under its name in one step; nothing but pixels goes into it."""
+    clean = Pillow.new("RGB", image.size, "white") if kind == "JPEG" else image.copy()
+    if kind == "JPEG":
+        clean.paste(image, mask=image if image.mode == "RGBA" else None)
+    clean.info.clear()
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".new-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            clean.save(file, kind, quality=QUALITY)
+        Path(name).chmod(0o644)
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
