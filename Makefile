@@ -39,7 +39,7 @@ vault: .venv/.locked ## Write inventory/ENV's encrypted secrets, or add missing 
 	@scripts/vault $(if $(ROTATE),--rotate "$(ROTATE)") "inventory/$(ENV)"
 
 .PHONY: test
-test: lint test-unit test-app test-vagrant test-molecule ## Lint, unit tests, the app's tests, every Molecule scenario
+test: lint test-unit test-app test-vagrant test-molecule ## Lint, unit tests, the app's tests, the first Molecule scenarios
 
 .PHONY: lint
 lint: .venv/.locked ## All linters, no skips
@@ -63,17 +63,24 @@ test-vagrant: ## Whether Vagrant accepts the Vagrantfile
 	@scripts/test-vagrant
 
 # Those that share a server, in the order in which they can; then those with one of their own, each another system.
-SHARING = default browser apps deploy chaos sources contract
-APART = debian12 ubuntu engine
+SHARING = default browser deploy contract
+APART =
+# What takes longest, or asks least often.
+MORE_SHARING = default apps chaos sources
+MORE_APART = debian12 ubuntu engine
 
 .PHONY: test-molecule
-test-molecule: .venv/.locked ## Every Molecule scenario, in throwaway servers (SHARING=, APART=: some of them)
+test-molecule: .venv/.locked ## Molecule scenarios, in throwaway servers (SHARING=, APART=: which ones)
 	@clean() { molecule destroy -s default >/dev/null; }
 	trap clean EXIT
 	clean
 	for scenario in $(SHARING); do molecule test --destroy=never -s $$scenario; done
 	clean
 	for scenario in $(APART); do molecule test -s $$scenario; done
+
+.PHONY: test-more
+test-more: ## The scenarios that `make test` leaves out: foreign apps, image sources, kills, other systems
+	@$(MAKE) test-molecule SHARING="$(MORE_SHARING)" APART="$(MORE_APART)"
 
 .PHONY: test-chaos
 test-chaos: .venv/.locked ## Kill a deploy at every one of its tasks (hours)

@@ -7,7 +7,9 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parents[2]
-SHARING = re.search(r"^SHARING = (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
+LISTS = dict(re.findall(r"^(\w+) =(.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE))
+SHARING = {*LISTS["SHARING"].split(), *LISTS["MORE_SHARING"].split()}
+APART = {*LISTS["APART"].split(), *LISTS["MORE_APART"].split()}
 PLACE = ("dev_server", "dev_dir", "dev_ssh_port", "dev_http_port", "dev_https_port")
 
 
@@ -54,7 +56,5 @@ def test_no_scenario_touches_the_server_of_make_up_or_of_another_scenario() -> N
 
 
 def test_make_runs_every_scenario() -> None:
-    apart = re.search(r"^APART = (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
-    assert sorted(SHARING + apart) == sorted(
-        p.parent.name for p in ROOT.glob("molecule/*/molecule.yml")
-    )
+    assert {p.parent.name for p in ROOT.glob("molecule/*/molecule.yml")} == SHARING | APART
+    assert not SHARING & APART
