@@ -63,10 +63,10 @@ test-vagrant: ## Whether Vagrant accepts the Vagrantfile
 	@scripts/test-vagrant
 
 # Those that share a server, in the order in which they can; then those with one of their own, each another system.
-SHARING = default browser deploy contract
+SHARING = default browser contract
 APART =
 # What takes longest, or asks least often.
-MORE_SHARING = default apps chaos sources
+MORE_SHARING = default apps deploy chaos sources
 MORE_APART = debian12 ubuntu engine
 
 .PHONY: test-molecule
@@ -79,7 +79,7 @@ test-molecule: .venv/.locked ## Molecule scenarios, in throwaway servers (SHARIN
 	for scenario in $(APART); do molecule test -s $$scenario; done
 
 .PHONY: test-more
-test-more: ## The scenarios that `make test` leaves out: foreign apps, image sources, kills, other systems
+test-more: ## The scenarios that `make test` leaves out: foreign apps, image sources, deploys, other systems
 	@$(MAKE) test-molecule SHARING="$(MORE_SHARING)" APART="$(MORE_APART)"
 
 .PHONY: test-chaos
