@@ -142,7 +142,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
         server = os.environ["SITE_SERVER"]
         script = (
             "for c in $(docker ps -aq); do docker inspect -f '== {{.Name}} {{.State.Status}}' $c;"
-            " docker logs --tail 25 $c 2>&1; done; journalctl -u docker -n 20 --no-pager"
+            " docker logs --tail 25 $c 2>&1; done;"
+            " journalctl -u docker -u flask-vps-watchdog -n 20 --no-pager"
         )
         logs = subprocess.run(
             ["docker", "exec", server, "sh", "-c", script],
