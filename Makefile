@@ -71,7 +71,8 @@ MORE_APART = debian12 ubuntu engine
 
 .PHONY: test-molecule
 test-molecule: .venv/.locked ## Molecule scenarios, in throwaway servers (SHARING=, APART=: which ones)
-	@clean() { molecule destroy -s default >/dev/null; }
+	@clean() { molecule destroy -s default >.cache/destroy.log 2>&1 || { cat .cache/destroy.log; return 1; }; }
+	mkdir -p .cache
 	trap clean EXIT
 	clean
 	for scenario in $(SHARING); do molecule test --destroy=never -s $$scenario; done
