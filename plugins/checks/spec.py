@@ -55,10 +55,12 @@ def type_error(option: dict[str, Any], value: Any, secret: bool = False) -> tupl
         if not isinstance(value, list):
             shown = "..." if secret else show(value).strip("'")
             return "is not a list", f"Write it in brackets: [{shown}]"
+        each = {"type": option.get("elements", "raw"), "choices": choices}
         for element in value:
-            if error := type_error({"type": option.get("elements", "raw")}, element, secret):
+            if error := type_error(each, element, secret):
                 shown = "" if secret else f" ({show(element)})"
                 return f"has an entry that {error[0]}{shown}", error[1]
+        return None
     if choices and value not in choices and str(value) not in map(str, choices):
         near = nearest(str(value), map(str, choices))
         hint = f"Did you mean {near}? " if near else ""

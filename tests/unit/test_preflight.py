@@ -246,6 +246,7 @@ def test_good_values_pass(source: Path) -> None:
         ("vault_app_secret", {}, "vault_app_secret", "Did you mean vault_app_secrets?"),
         # types and choices
         ("images_source", "dockerhub", "images_source", "not one of the choices"),
+        ("images_wanted", ["python", "postgers"], "images_wanted", "Did you mean postgres?"),
         ("tls", "letsencrypt", "tls", "not one of the choices"),
         ("acme_ca", 7, "acme_ca", "neither a known authority nor a URL"),
         ("acme_email", True, "acme_email", "true or false for YAML"),
@@ -409,6 +410,7 @@ def test_refuses(source: Path, path: str, value: Any, variable: str, wrong: str)
         ("proxy_http_port", "8080"),
         ("apps.0.workers", [{"name": "mail-out", "command": "rq worker"}]),
         ("apps.0.cron", [{"name": "t", "command": "x && y", "schedule": "*/10  2 * jan mon-fri"}]),
+        ("images_wanted", ["python", "postgres"]),
         ("images_registry", {"postgres": "postgres:16"}),
         ("images_registry", {"nginx": f"r.dev:5000/a/nginx:1.29@sha256:{'0' * 64}"}),
         ("my_own_variable", "x"),
