@@ -94,6 +94,11 @@ def ended(container: dict[str, Any], restarts: int) -> str:
     return ""
 
 
+def _has_check(container: dict[str, Any]) -> bool:
+    test = (container["Config"].get("Healthcheck") or {}).get("Test")
+    return bool(test) and test != ["NONE"]
+
+
 def ask(container: dict[str, Any]) -> tuple[bool, str, int]:
     """
     Run a container's health check in it.
@@ -157,7 +162,7 @@ def wait(project: str, until: str, seconds: float) -> tuple[str, str]:
             reason = ended(container, before)
             if reason:
                 return reason, container["Id"]
-        checked = [c for c in found if (c["Config"].get("Healthcheck") or {}).get("Test")]
+        checked = [c for c in found if _has_check(c)]
         if until != "running":
             for container in checked:
                 healthy, output, status = ask(container)
