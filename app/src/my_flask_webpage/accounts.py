@@ -274,13 +274,16 @@ def normal(email: str) -> str:
     return email.strip().lower()
 
 
-@commands.command("add")
-@click.argument("email")
-@click.option(
+password_file_option = click.option(
     "--password-file",
     type=click.File(encoding="utf-8"),
     help="File with the password, - for standard input. Without it the password is asked for.",
 )
+
+
+@commands.command("add")
+@click.argument("email")
+@password_file_option
 def add(email: str, password_file: TextIO | None) -> None:
     """Make an account for EMAIL."""
     email = normal(email)
@@ -299,11 +302,7 @@ def add(email: str, password_file: TextIO | None) -> None:
 
 @commands.command("password")
 @click.argument("email")
-@click.option(
-    "--password-file",
-    type=click.File(encoding="utf-8"),
-    help="File with the password, - for standard input. Without it the password is asked for.",
-)
+@password_file_option
 def change_password(email: str, password_file: TextIO | None) -> None:
     """Give EMAIL a new password, which ends all its sessions."""
     user = find(email)
