@@ -71,8 +71,11 @@ MORE_APART = debian12 ubuntu engine
 
 .PHONY: test-molecule
 test-molecule: .venv/.locked ## Molecule scenarios, in throwaway servers (SHARING=, APART=: which ones)
-	@clean() { molecule destroy -s default >.cache/destroy.log 2>&1 || { cat .cache/destroy.log; return 1; }; }
-	mkdir -p .cache
+	@mkdir -p .cache
+	clean() {
+		{ molecule destroy -s default; for name in $(SHARING); do molecule reset -s $$name; done; } \
+			>.cache/destroy.log 2>&1 || { cat .cache/destroy.log; return 1; }
+	}
 	trap clean EXIT
 	clean
 	for scenario in $(SHARING); do molecule test --destroy=never -s $$scenario; done
