@@ -39,7 +39,7 @@ vault: .venv/.locked ## Write inventory/ENV's encrypted secrets, or add missing 
 	@scripts/vault $(if $(ROTATE),--rotate "$(ROTATE)") "inventory/$(ENV)"
 
 .PHONY: test
-test: lint test-unit test-app test-vagrant test-molecule ## Lint, unit tests, the app's tests, the first Molecule scenarios
+test: lint test-unit test-app test-vagrant test-molecule ## Lint, unit tests, the app's tests, most Molecule scenarios
 
 .PHONY: lint
 lint: .venv/.locked ## All linters, no skips
@@ -63,10 +63,10 @@ test-vagrant: ## Whether Vagrant accepts the Vagrantfile
 	@scripts/test-vagrant
 
 # Those that share a server, in the order in which they can; then those with one of their own, each another system.
-SHARING = default browser contract
+SHARING = default browser apps deploy chaos contract
 APART =
-# What takes longest, or asks least often.
-MORE_SHARING = default apps deploy chaos sources
+# What few changes touch.
+MORE_SHARING = default sources
 MORE_APART = debian12 ubuntu engine
 
 .PHONY: test-molecule
@@ -83,7 +83,7 @@ test-molecule: .venv/.locked ## Molecule scenarios, in throwaway servers (SHARIN
 	for scenario in $(APART); do molecule test -s $$scenario; done
 
 .PHONY: test-more
-test-more: ## The scenarios that `make test` leaves out: foreign apps, image sources, deploys, other systems
+test-more: ## The scenarios that `make test` leaves out: image sources, other systems, engines of others
 	@$(MAKE) test-molecule SHARING="$(MORE_SHARING)" APART="$(MORE_APART)"
 
 .PHONY: test-chaos
