@@ -63,10 +63,10 @@ test-vagrant: ## Whether Vagrant accepts the Vagrantfile
 	@scripts/test-vagrant
 
 # Those that share a server, in the order in which they can; then those with one of their own, each another system.
-SHARING = default browser apps deploy chaos contract
+SHARING = default browser apps deploy contract
 APART =
 # What few changes touch.
-MORE_SHARING = default sources
+MORE_SHARING = default chaos sources
 MORE_APART = debian12 ubuntu engine
 
 .PHONY: test-molecule
@@ -83,7 +83,7 @@ test-molecule: .venv/.locked ## Molecule scenarios, in throwaway servers (SHARIN
 	for scenario in $(APART); do molecule test -s $$scenario; done
 
 .PHONY: test-more
-test-more: ## The scenarios that `make test` leaves out: image sources, other systems, engines of others
+test-more: ## The scenarios that `make test` leaves out: killed deploys, image sources, other systems
 	@$(MAKE) test-molecule SHARING="$(MORE_SHARING)" APART="$(MORE_APART)"
 
 .PHONY: test-chaos
