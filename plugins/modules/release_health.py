@@ -87,11 +87,30 @@ def ended(container: dict[str, Any], restarts: int) -> str:
         A reason; empty while it runs.
     """
     state, service = container["State"], container["Config"]["Labels"]["com.docker.compose.service"]
-    if state.get("OOMKilled"):
-        return f"its container {service} ran out of memory: raise memory_mb"
     if state["Status"] in ("exited", "dead", "restarting") or container["RestartCount"] > restarts:
-        return f"its container {service} ended with exit code {state['ExitCode']}"
+        why = f"its container {service} ended with exit code {state['ExitCode']}"
+        return out_of_memory(container) or why
     return ""
+
+
+def out_of_memory(container: dict[str, Any]) -> str:
+    """
+    Tell whether a process of a container was killed because its memory was full.
+
+    Parameters
+    ----------
+    container : dict
+        What ``docker inspect`` says of it. A container that runs on keeps the mark, so this is no
+        reason by itself.
+
+    Returns
+    -------
+    str
+        A reason; empty if there was enough.
+    """
+    service = container["Config"]["Labels"]["com.docker.compose.service"]
+    killed = container["State"].get("OOMKilled")
+    return f"its container {service} ran out of memory: raise memory_mb" if killed else ""
 
 
 def _has_check(container: dict[str, Any]) -> bool:
@@ -172,7 +191,8 @@ def wait(project: str, until: str, seconds: float) -> tuple[str, str]:
                     return "", ""
                 heard = output or heard
                 if not answers and SPINS in said(container):
-                    return "uWSGI's workers end as soon as they have begun", container["Id"]
+                    why = "uWSGI's workers end as soon as they have begun"
+                    return out_of_memory(container) or why, container["Id"]
         if time.monotonic() > deadline:
             break
         time.sleep(PAUSE_SECONDS)

@@ -151,6 +151,8 @@ def test_status_is_a_table(server: Server) -> None:
         ({"Status": "running", "ExitCode": 0}, 1, "ended with exit code 0"),
         ({"Status": "restarting", "ExitCode": 1}, 0, "ended with exit code 1"),
         ({"Status": "exited", "ExitCode": 137, "OOMKilled": True}, 0, "raise memory_mb"),
+        # A worker was killed, and another one has taken its place.
+        ({"Status": "running", "ExitCode": 0, "OOMKilled": True}, 0, ""),
     ],
 )
 def test_a_container_that_ended_is_known(state: dict, restarts: int, said: str) -> None:

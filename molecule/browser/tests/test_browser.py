@@ -260,3 +260,9 @@ def test_owner_logs_in_edits_uploads_and_logs_out(visitor: Watched, owner: Owner
     page.go_back()
     page.go_back()
     expect(page.get_by_text("New project")).to_have_count(0)
+
+
+def test_memory_was_enough(site: Site) -> None:
+    """Last: not even the command beside the server, or the picture, has cost a worker its life."""
+    full = [name for name, found in site.containers().items() if found["State"]["OOMKilled"]]
+    assert full == []
