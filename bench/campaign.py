@@ -44,8 +44,8 @@ class Event:
     start: float
     end: float
     succeeded: bool
-    output: str
-    tasks: list[tuple[float, str]] = field(default_factory=list)
+    output: str = field(repr=False)
+    tasks: list[tuple[float, str]] = field(default_factory=list, repr=False)
 
 
 @dataclass
@@ -74,8 +74,8 @@ class Campaign:
     inventories: list[str]
     work: Path
     on_server: Callable[..., str]
-    events: list[Event] = field(default_factory=list)
-    requests: list[Request] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list, repr=False)
+    requests: list[Request] = field(default_factory=list, repr=False)
     number: int = 0
 
     def change(self, fault: str = "none") -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import Site, eventually
 
-from bench.campaign import FAULTS, Campaign
+from bench.campaign import FAULTS, Campaign, Event
 from bench.naive import Naive
 
 RATE = float(os.environ.get("DEPLOY_RATE", "60"))
@@ -18,6 +18,12 @@ GOOD, ROLLBACKS, BROKEN = (
 )
 OUTPUT = Path(os.environ["SITE_DIR"])
 RESULTS = Path(__file__).parents[3] / ".cache/bench"
+
+
+def _succeeds(event: Event) -> str:
+    """Return what a run printed; where it failed, the end of that is the failure."""
+    assert event.succeeded, f"{event.name} failed: {event.output[-1500:]}"
+    return event.output
 
 
 def _order() -> list[str]:
@@ -83,7 +89,8 @@ def test_each_acknowledged_row_is_there_once(campaign: Campaign) -> None:
 def test_good_deploys_and_rollbacks_succeed(campaign: Campaign) -> None:
     good = [e for e in campaign.events if not e.name.startswith("broken")]
     assert len(good) >= GOOD + ROLLBACKS
-    assert [e.output[-3000:] for e in good if not e.succeeded] == []
+    for event in good:
+        _succeeds(event)
 
 
 def test_broken_releases_fail_and_say_why(campaign: Campaign, site: Site) -> None:
@@ -178,9 +185,7 @@ def test_only_one_run_at_a_time(campaign: Campaign) -> None:
 
 
 def test_nothing_changed_means_nothing_done(campaign: Campaign) -> None:
-    again = campaign.play("deploy.yml")
-    assert again.succeeded
-    assert "changed=0" in again.output
+    assert "changed=0" in _succeeds(campaign.play("deploy.yml"))
 
 
 def test_rollback_refuses_what_never_was_healthy(campaign: Campaign) -> None:
@@ -196,18 +201,18 @@ def test_rollback_refuses_what_never_was_healthy(campaign: Campaign) -> None:
 
 
 def test_maintenance_page_and_who_passes_it(campaign: Campaign, site: Site) -> None:
-    assert campaign.play("maintenance.yml", "-e", "state=on").succeeded
+    _succeeds(campaign.play("maintenance.yml", "-e", "state=on"))
     answer = site.request("/")
     assert answer.status == 503
     assert int(answer.headers["retry-after"]) > 0
     assert "Down for a moment" in answer.body
-    assert campaign.play("maintenance.yml", "-e", "state=on", "-e", "allow=0.0.0.0/0").succeeded
+    _succeeds(campaign.play("maintenance.yml", "-e", "state=on", "-e", "allow=0.0.0.0/0"))
     assert site.request("/").status == 200
     # A deploy leaves that as it is.
-    assert campaign.play("maintenance.yml", "-e", "state=on").succeeded
-    assert campaign.deploy().succeeded
+    _succeeds(campaign.play("maintenance.yml", "-e", "state=on"))
+    _succeeds(campaign.deploy())
     assert site.request("/").status == 503
-    assert campaign.play("maintenance.yml", "-e", "state=off").succeeded
+    _succeeds(campaign.play("maintenance.yml", "-e", "state=off"))
     assert site.request("/").status == 200
     wrong = campaign.play("maintenance.yml", "-e", "state=on", "-e", "allow=nonsense")
     assert "allow=nonsense" in wrong.output
