@@ -42,6 +42,11 @@ options:
         do, as a file or as a folder.
     type: dict
     default: {}
+  recipe:
+    description:
+      - A folder whose content goes beside the source, which then lies in C(source/). The digest is
+        of the source alone.
+    type: path
   dockerignore:
     description:
       - Whether .dockerignore counts. Not for an app with a Dockerfile of its own, for which
@@ -137,33 +142,24 @@ def _ignored(entry: Path, specs: list[tuple[Path, GitIgnoreSpec]], is_folder: bo
     return verdict
 
 
-def pack(root: Path, gitignore: bool = True, dockerignore: bool = False) -> tuple[bytes, str, int]:
+def pack(files: Iterable[tuple[Path, str]]) -> bytes:
     """
-    Pack a folder.
+    Pack files.
 
     Parameters
     ----------
-    root : pathlib.Path
-        The folder to pack.
-    gitignore : bool, optional
-        Whether the folder's own .gitignore files count.
-    dockerignore : bool, optional
-        Whether the folder's .dockerignore counts.
+    files : iterable of (pathlib.Path, str)
+        What to pack, and its name in the archive.
 
     Returns
     -------
-    archive : bytes
-        A gzipped tar file; owners and times are zeroed, modes reduced to 644 and 755.
-    digest : str
-        First 12 hexadecimal digits of the SHA-256 of the tar file.
-    count : int
-        Number of files inside.
+    bytes
+        A tar file; owners and times are zeroed, modes reduced to 644 and 755.
     """
     buffer = io.BytesIO()
-    count = 0
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for file in source_files(root, gitignore, dockerignore):
-            info = tar.gettarinfo(file, arcname=file.relative_to(root).as_posix())
+        for file, name in files:
+            info = tar.gettarinfo(file, arcname=name)
             info.uid = info.gid = info.mtime = 0
             info.uname = info.gname = ""
             info.mode = 0o755 if info.mode & 0o100 else 0o644
@@ -172,9 +168,28 @@ def pack(root: Path, gitignore: bool = True, dockerignore: bool = False) -> tupl
                     tar.addfile(info, content)
             else:
                 tar.addfile(info)
-            count += 1
-    plain = buffer.getvalue()
-    return gzip.compress(plain, mtime=0), hashlib.sha256(plain).hexdigest()[:12], count
+    return buffer.getvalue()
+
+
+def named(files: Iterable[Path], root: Path, prefix: str = "") -> list[tuple[Path, str]]:
+    """
+    Name files by their path below a folder.
+
+    Parameters
+    ----------
+    files : iterable of pathlib.Path
+        What to name.
+    root : pathlib.Path
+        The folder.
+    prefix : str, optional
+        What each name begins with.
+
+    Returns
+    -------
+    list of (pathlib.Path, str)
+        Each file with its name.
+    """
+    return [(file, prefix + file.relative_to(root).as_posix()) for file in files]
 
 
 def git_commit(root: Path) -> str:
@@ -221,6 +236,7 @@ def main() -> None:
             "folder": {"type": "str", "default": ""},
             "gitignore": {"type": "bool", "default": True},
             "needs": {"type": "dict", "default": {}},
+            "recipe": {"type": "path"},
             "dockerignore": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
@@ -238,25 +254,28 @@ def main() -> None:
                 msg=f"The source has no folder {folder}: mend `folder` of the app's entry."
             )
 
-    gitignore, dockerignore = module.params["gitignore"], module.params["dockerignore"]
+    files = list(source_files(root, module.params["gitignore"], module.params["dockerignore"]))
+    if not files:
+        module.fail_json(msg=f"The source {root} holds no file that git would not ignore.")
     if module.params["needs"]:
-        names = (
-            f.relative_to(root).as_posix() for f in source_files(root, gitignore, dockerignore)
-        )
+        names = (name for _, name in named(files, root))
         if problems := lacking(names, module.params["needs"]):
             module.fail_json(msg="\n".join(problems))
-    archive, digest, count = pack(root, gitignore, dockerignore)
-    if not count:
-        module.fail_json(msg=f"The source {root} holds no file that git would not ignore.")
+    digest = hashlib.sha256(pack(named(files, root))).hexdigest()[:12]
     changed = False
     if module.params["dest"]:
         dest = Path(module.params["dest"])
+        members = named(files, root, "source/" if module.params["recipe"] else "")
+        if module.params["recipe"]:
+            recipe = Path(module.params["recipe"])
+            members += named((f for f in sorted(recipe.rglob("*")) if f.is_file()), recipe)
+        archive = gzip.compress(pack(members), mtime=0)
         changed = not dest.exists() or dest.read_bytes() != archive
         if changed and not module.check_mode:
             # Readable by its maker alone: the source may be private.
             with os.fdopen(os.open(dest, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as f:
                 f.write(archive)
-    module.exit_json(changed=changed, digest=digest, files=count, commit=git_commit(root))
+    module.exit_json(changed=changed, digest=digest, files=len(files), commit=git_commit(root))
 
 
 if __name__ == "__main__":

@@ -828,7 +828,7 @@ def test_any_printable_character_of_a_secret_survives(tmp_path: Path) -> None:
     # The entrypoint exports what the file holds, byte by byte.
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets/SECRET_KEY").write_text(secret)
-    script = (ROOT / "roles/app/files/runtime/entrypoint").read_text()
+    script = (ROOT / "roles/app/files/recipe/runtime/entrypoint").read_text()
     (tmp_path / "entrypoint").write_text(script.replace("/run/secrets", f"{tmp_path}/secrets"))
     shown = subprocess.run(
         ["sh", tmp_path / "entrypoint", "printenv", "SECRET_KEY"], capture_output=True, text=True

@@ -1,10 +1,13 @@
 import io
+import json
 import os
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
-from source_archive import lacking, pack, source_files
+import source_archive
+from source_archive import lacking, named, pack, source_files
 
 from app import source_needs
 
@@ -13,6 +16,10 @@ def write(root: Path, *names: str) -> None:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(name)
+
+
+def packed(root: Path) -> bytes:
+    return pack(named(source_files(root), root))
 
 
 def listed(root: Path) -> list[str]:
@@ -46,19 +53,18 @@ def test_archive_is_the_same_wherever_and_whenever_it_is_packed(tmp_path: Path) 
         write(tmp_path / place, "b.py", "a/x.py")
     os.utime(tmp_path / "one/b.py", (1, 1))
     (tmp_path / "one/b.py").chmod(0o600)
-    assert pack(tmp_path / "one") == pack(tmp_path / "two")
+    assert packed(tmp_path / "one") == packed(tmp_path / "two")
     write(tmp_path / "two", "c.py")
-    assert pack(tmp_path / "one")[1] != pack(tmp_path / "two")[1]
+    assert packed(tmp_path / "one") != packed(tmp_path / "two")
 
 
 def test_archive_names_no_user_of_this_machine(tmp_path: Path) -> None:
     write(tmp_path, "a.sh")
     (tmp_path / "a.sh").chmod(0o700)
     (tmp_path / "link").symlink_to("a.sh")
-    archive, _, count = pack(tmp_path)
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+    with tarfile.open(fileobj=io.BytesIO(packed(tmp_path))) as tar:
         members = {m.name: m for m in tar.getmembers()}
-    assert count == 2
+    assert len(members) == 2
     assert {(m.uid, m.gid, m.uname, m.mtime) for m in members.values()} == {(0, 0, "", 0)}
     assert members["a.sh"].mode == 0o755
     assert members["link"].linkname == "a.sh"
@@ -116,3 +122,30 @@ def test_images_of_the_shipped_app_have_no_tests() -> None:
     assert "src/my_flask_webpage/__init__.py" in names
     assert "pdm.lock" in names
     assert not [name for name in names if name.startswith(("tests/", "tools/", "instance/"))]
+
+
+def test_the_recipe_lies_beside_the_source_and_does_not_count(tmp_path: Path) -> None:
+    write(tmp_path, "app/app.py", "app/Dockerfile", "recipe/Dockerfile", "recipe/runtime/entry")
+
+    def digest(**options: str) -> str:
+        arguments = json.dumps({"ANSIBLE_MODULE_ARGS": {"path": str(tmp_path / "app"), **options}})
+        done = subprocess.run(
+            [sys.executable, source_archive.__file__],
+            input=arguments,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return json.loads(done.stdout)["digest"]
+
+    archive = tmp_path / "archive.tar.gz"
+    recipe = str(tmp_path / "recipe")
+    assert digest(recipe=recipe, dest=str(archive)) == digest()
+    with tarfile.open(archive) as tar:
+        assert sorted(tar.getnames()) == [
+            "Dockerfile",
+            "runtime/entry",
+            "source/Dockerfile",
+            "source/app.py",
+        ]
+    assert archive.stat().st_mode & 0o777 == 0o600
