@@ -39,7 +39,9 @@ vault: .venv/.locked ## Write inventory/ENV's encrypted secrets, or add missing 
 	@scripts/vault $(if $(ROTATE),--rotate "$(ROTATE)") "inventory/$(ENV)"
 
 .PHONY: test
-test: lint test-unit test-app test-vagrant test-molecule ## Lint, unit tests, the app's tests, most Molecule scenarios
+test: .venv/.locked ## Lint, unit tests, the app's tests, all Molecule scenarios
+	@scripts/side-by-side lint="$(MAKE) lint test-unit" app="$(MAKE) test-app test-vagrant"
+	$(MAKE) test-molecule
 
 .PHONY: lint
 lint: .venv/.locked ## All linters, no skips
@@ -62,29 +64,36 @@ test-app: .venv/.locked ## The tests of the app in app/
 test-vagrant: ## Whether Vagrant accepts the Vagrantfile
 	@scripts/test-vagrant
 
-# Those that share a server, in the order in which they can; then those with one of their own, each another system.
-SHARING = default browser apps deploy contract
-APART =
-# What few changes touch.
-MORE_SHARING = default chaos sources
-MORE_APART = debian12 ubuntu engine
+# Two lanes, as a scenario waits for half of its time. Those of a lane that share a server stand in the order in which
+# they can.
+LANE_1 = default browser apps deploy contract
+LANE_2 = engine debian12 ubuntu chaos sources
+# Each has a server of its own.
+APART = engine debian12 ubuntu
+# Each makes the server that the others of its lane share.
+FIRST = default chaos
 
 .PHONY: test-molecule
-test-molecule: .venv/.locked ## Molecule scenarios, in throwaway servers (SHARING=, APART=: which ones)
+test-molecule: .venv/.locked ## All Molecule scenarios, in throwaway servers (LANE_1=, LANE_2=: which ones)
 	@mkdir -p .cache
 	clean() {
-		{ molecule destroy -s default; for name in $(SHARING); do molecule reset -s $$name; done; } \
-			>.cache/destroy.log 2>&1 || { cat .cache/destroy.log; return 1; }
+		{ for name in $(APART) $(FIRST); do molecule destroy -s $$name; done
+		  for name in $(filter-out $(APART) $(FIRST),$(LANE_1) $(LANE_2)); do molecule reset -s $$name; done
+		} >.cache/destroy.log 2>&1 || { cat .cache/destroy.log; return 1; }
 	}
 	trap clean EXIT
 	clean
-	for scenario in $(SHARING); do molecule test --destroy=never -s $$scenario; done
-	clean
-	for scenario in $(APART); do molecule test -s $$scenario; done
+	# The second lane starts with the engine and the images of servers that the first has made.
+	molecule create -s default
+	scripts/side-by-side 1="$(MAKE) test-scenarios SCENARIOS='$(LANE_1)'" 2="$(MAKE) test-scenarios SCENARIOS='$(LANE_2)'"
 
-.PHONY: test-more
-test-more: ## The scenarios that `make test` leaves out: killed deploys, image sources, other systems
-	@$(MAKE) test-molecule SHARING="$(MORE_SHARING)" APART="$(MORE_APART)"
+.PHONY: test-scenarios
+test-scenarios:
+	@for scenario in $(SCENARIOS); do
+		echo "== $$scenario, $$(date +%T)"
+		case " $(APART) " in *" $$scenario "*) destroy=always;; *) destroy=never;; esac
+		molecule test --destroy=$$destroy -s $$scenario
+	done
 
 .PHONY: test-chaos
 test-chaos: .venv/.locked ## Kill a deploy at every one of its tasks (hours)

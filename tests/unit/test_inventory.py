@@ -8,8 +8,9 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 LISTS = dict(re.findall(r"^(\w+) =(.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE))
-SHARING = {*LISTS["SHARING"].split(), *LISTS["MORE_SHARING"].split()}
-APART = {*LISTS["APART"].split(), *LISTS["MORE_APART"].split()}
+LANES = [LISTS["LANE_1"].split(), LISTS["LANE_2"].split()]
+APART = set(LISTS["APART"].split())
+FIRST = LISTS["FIRST"].split()
 PLACE = ("dev_server", "dev_dir", "dev_ssh_port", "dev_http_port", "dev_https_port")
 
 
@@ -43,18 +44,21 @@ def test_no_scenario_touches_the_server_of_make_up_or_of_another_scenario() -> N
         config = yaml.safe_load(file.read_text()) or {}
         own = config if "executor" in config.get("ansible", {}) else base
         place = _place(*_inventories(own, file.parent))
-        if file.parent.name in SHARING:
-            assert place == places.setdefault("the shared server", place), file
-        else:
-            places[file.parent.name] = place
+        name = file.parent.name
+        lane = next(number for number, lane in enumerate(LANES) if name in lane)
+        server = name if name in APART else f"the server of lane {lane}"
+        assert place == places.setdefault(server, place), file
 
     uses = Counter(value for place in places.values() for value in place)
     shared = {value for value, count in uses.items() if count > 1}
     # Molecule gives each scenario an ephemeral folder of its own.
     assert {value for value in shared if "MOLECULE_EPHEMERAL_DIRECTORY" not in value} == set()
-    assert {"make up", "the shared server", "debian12", "ubuntu", "engine"} <= set(places)
+    assert {"make up", "the server of lane 0", "the server of lane 1", *APART} == set(places)
 
 
-def test_make_runs_every_scenario() -> None:
-    assert {p.parent.name for p in ROOT.glob("molecule/*/molecule.yml")} == SHARING | APART
-    assert not SHARING & APART
+def test_make_runs_every_scenario_once() -> None:
+    scenarios = sorted(p.parent.name for p in ROOT.glob("molecule/*/molecule.yml"))
+    assert sorted(name for lane in LANES for name in lane) == scenarios
+    # Whose `destroy` removes the server that the lane shares.
+    for lane, first in zip(LANES, FIRST, strict=True):
+        assert next(name for name in lane if name not in APART) == first
