@@ -32,7 +32,7 @@ PHASES = {
     "switch": "App | Publish the static files",
     "host names": "App | Describe the site to nginx",
     "drain and stop": "App | Look for containers of other releases",
-    "jobs, prune": "App | Install cron",
+    "jobs, prune": "App | Look for cron",
 }
 
 
