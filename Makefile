@@ -39,9 +39,8 @@ vault: .venv/.locked ## Write inventory/ENV's encrypted secrets, or add missing 
 	@scripts/vault $(if $(ROTATE),--rotate "$(ROTATE)") "inventory/$(ENV)"
 
 .PHONY: test
-test: .venv/.locked ## Lint, unit tests, the app's tests, all Molecule scenarios
-	@scripts/side-by-side lint="$(MAKE) lint test-unit" app="$(MAKE) test-app test-vagrant"
-	$(MAKE) test-molecule
+test: ## Lint, unit tests, the app's tests, all Molecule scenarios
+	@$(MAKE) test-molecule BEFORE_LANE_2="lint test-unit test-app test-vagrant"
 
 .PHONY: lint
 lint: .venv/.locked ## All linters, no skips
@@ -64,8 +63,8 @@ test-app: .venv/.locked ## The tests of the app in app/
 test-vagrant: ## Whether Vagrant accepts the Vagrantfile
 	@scripts/test-vagrant
 
-# Two lanes, as a scenario waits for half of its time. Those of a lane that share a server stand in the order in which
-# they can.
+# Two lanes side by side, as a scenario waits for half of its time. Those of a lane that share a server stand in the order
+# in which they can.
 LANE_1 = default browser apps deploy contract
 LANE_2 = engine debian12 ubuntu chaos sources
 # Each has a server of its own.
@@ -77,15 +76,17 @@ FIRST = default chaos
 test-molecule: .venv/.locked ## All Molecule scenarios, in throwaway servers (LANE_1=, LANE_2=: which ones)
 	@mkdir -p .cache
 	clean() {
-		{ for name in $(APART) $(FIRST); do molecule destroy -s $$name; done
-		  for name in $(filter-out $(APART) $(FIRST),$(LANE_1) $(LANE_2)); do molecule reset -s $$name; done
+		{
+			printf '%s\n' $(FIRST) $(APART) | xargs -P 2 -n 1 molecule destroy -s
+			molecule reset $(addprefix -s ,$(sort $(LANE_1) $(LANE_2)))
 		} >.cache/destroy.log 2>&1 || { cat .cache/destroy.log; return 1; }
 	}
 	trap clean EXIT
 	clean
-	# The second lane starts with the engine and the images of servers that the first has made.
+	# Both lanes need the engine and the images of servers, and the second needs what the first builds on its server.
 	molecule create -s default
-	scripts/side-by-side 1="$(MAKE) test-scenarios SCENARIOS='$(LANE_1)'" 2="$(MAKE) test-scenarios SCENARIOS='$(LANE_2)'"
+	scripts/side-by-side 1="$(MAKE) test-scenarios SCENARIOS='$(LANE_1)'" \
+		2="$(MAKE) $(BEFORE_LANE_2) test-scenarios SCENARIOS='$(LANE_2)'"
 
 .PHONY: test-scenarios
 test-scenarios:
@@ -94,6 +95,7 @@ test-scenarios:
 		case " $(APART) " in *" $$scenario "*) destroy=always;; *) destroy=never;; esac
 		molecule test --destroy=$$destroy -s $$scenario
 	done
+	echo "== done, $$(date +%T)"
 
 .PHONY: test-chaos
 test-chaos: .venv/.locked ## Kill a deploy at every one of its tasks (hours)
