@@ -13,7 +13,8 @@ from conftest import Site, eventually
 from bench.campaign import Campaign
 
 OUTPUT = Path(os.environ["SITE_DIR"])
-# A task in each part of a deploy; then some at random.
+# A task in each part of a deploy. A run takes some of these, and some of all tasks at random;
+# `make test-chaos` takes all.
 TELLING = [
     "App | Build the image",
     "App | Run the release command",
@@ -73,7 +74,7 @@ def kill(campaign: Campaign, site: Site, at: str) -> None:
     recovers(campaign, site)
 
 
-@pytest.mark.parametrize("at", TELLING)
+@pytest.mark.parametrize("at", random.sample(TELLING, 3))
 def test_killed_controller(campaign: Campaign, site: Site, boundaries: list[str], at: str) -> None:
     assert any(at in name for name in boundaries)
     kill(campaign, site, at)
