@@ -6,8 +6,9 @@ SHELL := /bin/bash
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
-# Folders that become images stay free of bytecode.
-export PYTHONDONTWRITEBYTECODE := 1
+# Folders that become images stay free of bytecode, and no run compiles Ansible anew.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## List the targets
