@@ -62,3 +62,14 @@ def test_make_runs_every_scenario_once() -> None:
     # Whose `destroy` removes the server that the lane shares.
     for lane, first in zip(LANES, FIRST, strict=True):
         assert next(name for name in lane if name not in APART) == first
+
+
+def test_every_step_of_a_scenario_runs() -> None:
+    for file in ROOT.glob("molecule/*/molecule.yml"):
+        steps = yaml.safe_load(file.read_text())["scenario"]["test_sequence"]
+        for step, _, playbook in (step.partition(" ") for step in steps):
+            # Without a playbook by the step's own name Molecule leaves out all others of that step.
+            for name in {f"{step}.yml", playbook or f"{step}.yml"}:
+                if step in ("prepare", "converge", "verify", "side_effect"):
+                    own = (yaml.safe_load(file.read_text()).get("ansible") or {}).get("playbooks")
+                    assert name[:-4] in (own or {}) or (file.parent / name).exists(), (file, name)
