@@ -76,8 +76,8 @@ class Load:
             "verify": ssl.create_default_context(cafile=str(ca)),
         }
         self.known_as = {"sni_hostname": site.host}
-        self.http1 = httpx.AsyncClient(**options)
-        self.options, self.left, self.clients = options, 0, []
+        self.http1 = self.shared = httpx.AsyncClient(**options)
+        self.options, self.left, self.clients = options, 0, [self.http1]
         self.files: list[str] = []
         self.stopping = asyncio.Event()
         self.random = random.Random(1)  # noqa: S311  # a mix of requests, no secret
@@ -109,7 +109,7 @@ class Load:
         """Send one request and keep what became of it."""
         start, marker = time.time(), ""
         known_as = {"extensions": self.known_as}
-        client = self._http2() if "HTTP/2" in kind else self.http1
+        client = self._http2(slow=kind.startswith("slow")) if "HTTP/2" in kind else self.http1
         try:
             if kind.startswith("form"):
                 marker = str(uuid.uuid4())
@@ -128,17 +128,21 @@ class Load:
             outcome = f"{type(error).__name__}: {error}"
         keep(Request(kind, start, time.time(), outcome, marker))
 
-    def _http2(self) -> httpx.AsyncClient:
-        """Give a client whose connection is not about to end.
+    def _http2(self, slow: bool) -> httpx.AsyncClient:
+        """Give a client whose connection is not about to end, a slow request one of its own.
 
         nginx ends one after `keepalive_requests` (1000) in good order: what is in flight still gets
-        its answer. Browsers wait for those; this library gives them up.
+        its answer. Browsers wait for those; this library gives them up. Its requests also take
+        turns at reading from their connection, so one that waits for long holds up the others.
         """
-        if not self.left:
-            self.clients.append(httpx.AsyncClient(http1=False, http2=True, **self.options))
-            self.left = REQUESTS_PER_CONNECTION
-        self.left -= 1
-        return self.clients[-1]
+        if not slow and self.left:
+            self.left -= 1
+            return self.shared
+        client = httpx.AsyncClient(http1=False, http2=True, **self.options)
+        self.clients.append(client)
+        if not slow:
+            self.shared, self.left = client, REQUESTS_PER_CONNECTION - 1
+        return client
 
     def _remember(self, page: str) -> None:
         """Note the static files that a page asks for."""
@@ -155,7 +159,7 @@ async def _run(options: argparse.Namespace) -> None:
     loop.call_later(options.seconds, load.stopping.set)
     with options.out.open("w", buffering=1) as out:
         await load.run(lambda request: out.write(json.dumps(asdict(request)) + "\n") and None)
-    for client in (load.http1, *load.clients):
+    for client in load.clients:
         await client.aclose()
 
 
