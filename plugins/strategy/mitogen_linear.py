@@ -4,6 +4,8 @@ An option for those who deploy often, and what most scenarios are run with; Ansi
 default. The name is Mitogen's, so what is written about it elsewhere holds here.
 """
 
+from typing import Any
+
 try:
     import ansible_mitogen.affinity
     import ansible_mitogen.loaders
@@ -24,4 +26,9 @@ class StrategyModule(
     ansible_mitogen.strategy.StrategyMixin,
     ansible_mitogen.loaders.strategy_loader.get("linear", class_only=True),
 ):
-    """The linear strategy."""
+    """The linear strategy, with every task in the foreground."""
+
+    def _queue_task(self, host: Any, task: Any, *arguments: Any) -> None:
+        # A background task whose module is a collection's waits forever for the first import.
+        task.async_val = 0
+        super()._queue_task(host, task, *arguments)
