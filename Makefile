@@ -66,8 +66,8 @@ test-vagrant: ## Whether Vagrant accepts the Vagrantfile
 
 # Two lanes side by side, as a scenario waits for half of its time. Those of a lane that share a server stand in the order
 # in which they can.
-LANE_1 = default browser apps deploy
-LANE_2 = engine debian12 ubuntu chaos sources contract
+LANE_1 = default browser apps deploy contract
+LANE_2 = engine debian12 ubuntu chaos sources
 # Each has a server of its own.
 APART = engine debian12 ubuntu
 # Each makes the server that the others of its lane share.

@@ -1,9 +1,12 @@
 """docker-gen's decisions, without Docker and nginx."""
 
 import http.server
+import signal
 import socketserver
+import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -327,3 +330,37 @@ def test_engines_refusal_has_its_status(engine):
 def test_missing_engine_is_one_kind_of_error(tmp_path):
     with pytest.raises(DockerError):
         list(Docker(f"unix://{tmp_path}/none").events({}))
+
+
+def ends_at_shutdown(ending: str) -> bool:
+    """Tell whether a process with two threads ends when systemd shuts a server down."""
+    program = f"""
+import os, queue, signal, threading, time
+{ending}
+def other():
+    while True:
+        time.sleep(0.05)
+threading.Thread(target=other, daemon=True).start()
+print("here", flush=True)
+queue.SimpleQueue().get(timeout=30)
+"""
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, cwd=IMAGE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        time.sleep(0.02)
+        for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGCONT):
+            process.send_signal(number)
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return False
+        return True
+
+
+def test_ends_when_the_server_shuts_down() -> None:
+    ending = "from dockergen.ending import end_when_told; end_when_told()"
+    assert all(ends_at_shutdown(ending) for _ in range(20))
+    # The negative control: a handler, which about every second time waits for its thread.
+    handler = "signal.signal(signal.SIGTERM, lambda *_: os._exit(0))"
+    assert not all(ends_at_shutdown(handler) for _ in range(40))

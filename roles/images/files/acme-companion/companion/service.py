@@ -5,7 +5,6 @@ import fcntl
 import logging
 import os
 import queue
-import signal
 import sys
 import threading
 import time
@@ -16,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dockergen.docker_api import Docker, DockerError, parse_filters, parse_wait
+from dockergen.ending import end_when_told
 
 from . import certificate
 from .acme import AcmeSh, CaUnreachableError, OrderError
@@ -289,9 +289,7 @@ def main(argv: list[str]) -> int:
     companion = Companion(Docker(os.environ["DOCKER_HOST"]), dict(os.environ))
     if args.force_renew:
         return 0 if companion.force_renew() else 1
-    # As PID 1 the default action of SIGTERM would be to ignore it.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    signal.signal(signal.SIGINT, lambda *_: os._exit(0))
+    end_when_told()
     log.info("watching; certificates in %s, accounts in %s", CERTS, STATE)
     companion.serve()
     return 0

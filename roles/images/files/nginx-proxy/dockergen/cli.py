@@ -18,6 +18,7 @@ from pathlib import Path
 import jinja2
 
 from .docker_api import Docker, DockerError, own_id, parse_filters, parse_wait
+from .ending import end_when_told
 from .model import build
 from .render import render
 from .settings import LABEL, Config, SettingError
@@ -218,8 +219,6 @@ def main(argv: list[str]) -> int:
         )
     if not args.watch:
         return 0 if generator.run_once() else 1
-    # As PID 1 the default action of SIGTERM would be to ignore it.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    signal.signal(signal.SIGINT, lambda *_: os._exit(0))
+    end_when_told()
     generator.watch()
     return 0
