@@ -107,8 +107,6 @@ bench-deploy: .venv/.locked ## Measure 50 deploys, 10 rollbacks, 10 broken relea
 	@VIRTUAL_ENV="$$PWD/.venv" PDM_IGNORE_SAVED_PYTHON=1 .venv/pdm/bin/pdm sync --quiet -G :all
 	export DEPLOY_GOOD=$${DEPLOY_GOOD:-50} DEPLOY_ROLLBACKS=$${DEPLOY_ROLLBACKS:-10} DEPLOY_BROKEN=$${DEPLOY_BROKEN:-10}
 	export DEPLOY_RATE=$${DEPLOY_RATE:-100} DEPLOY_PLOT=1
-	# What users get, not what makes tests short.
-	export TEST_STRATEGY=linear
 	molecule test -s deploy
 	cat .cache/bench/deploys.txt
 	echo "Latency over time: .cache/bench/deploys.png"
