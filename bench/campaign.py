@@ -104,8 +104,8 @@ class Campaign:
         tasks.write_text("")
         environment = {
             **os.environ,
-            "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "bench/callback"),
-            "ANSIBLE_CALLBACKS_ENABLED": "tasks",
+            "ANSIBLE_CALLBACK_PLUGINS": f"{ROOT / 'bench/callback'}:{ROOT / 'plugins/callback'}",
+            "ANSIBLE_CALLBACKS_ENABLED": "tasks,kept_modules",
             "TASKS_FILE": str(tasks),
             "KILL_AT_TASK": kill_at,
             "ANSIBLE_FORCE_COLOR": "false",
@@ -172,14 +172,23 @@ class Campaign:
         psql = ["psql", "-U", "postgres", "-d", "ledger", "-Atc", statement]
         return self.on_server("docker", "exec", "ledger-db-db-1", *psql).splitlines()
 
-    def durations(self, during: bool) -> list[float]:
-        """List how long requests took, in seconds: those that met a playbook's run, or no other."""
+    def latency(self, *, during: list[Event] | None = None) -> str:
+        """Sum up how long requests took: those that met one of some runs, or no run at all."""
 
-        def met(request: Request) -> bool:
-            return any(e.start <= request.end and request.start <= e.end for e in self.events)
+        def met(request: Request, events: list[Event]) -> bool:
+            return any(e.start <= request.end and request.start <= e.end for e in events)
 
-        fast = [r for r in self.requests if not r.kind.startswith("slow") and r.outcome == "ok"]
-        return [r.end - r.start for r in fast if met(r) == during]
+        took = [
+            r.end - r.start
+            for r in self.requests
+            if r.outcome == "ok" and not r.kind.startswith("slow")
+            if (met(r, during) if during is not None else not met(r, self.events))
+        ]
+        if len(took) < 2:
+            return "no requests"
+        cuts = statistics.quantiles(took, n=100)
+        p50, p99 = cuts[49] * 1000, cuts[98] * 1000
+        return f"{len(took)} requests, p50 {p50:.0f} ms, p99 {p99:.0f} ms"
 
     def phases(self) -> dict[str, float]:
         """Tell how long each part of a good deploy takes, in seconds (the median)."""
@@ -203,16 +212,14 @@ class Campaign:
         lines += [
             f"  {count} x {kind}: {outcome}" for (kind, outcome), count in self.failures().items()
         ]
+        lines.append(f"quiet: {self.latency()}")
+        lines.append(f"during runs: {self.latency(during=self.events)}")
         for name in sorted({event.name for event in self.events}):
-            took = [e.end - e.start for e in self.events if e.name == name]
-            lines.append(f"{len(took)} x {name}: median {statistics.median(took):.1f} s")
+            events = [event for event in self.events if event.name == name]
+            median = statistics.median(event.end - event.start for event in events)
+            latency = self.latency(during=events)
+            lines.append(f"{len(events)} x {name}: median {median:.1f} s; {latency}")
         lines += [f"  {seconds:5.1f} s  {name}" for name, seconds in self.phases().items()]
-        for during, name in ((False, "quiet"), (True, "during deploys")):
-            took = self.durations(during)
-            if len(took) > 1:
-                cuts = statistics.quantiles(took, n=100)
-                p50, p99 = cuts[49] * 1000, cuts[98] * 1000
-                lines.append(f"{name}: {len(took)} requests, p50 {p50:.0f} ms, p99 {p99:.0f} ms")
         return "\n".join(lines)
 
     def plot(self, file: Path) -> None:
