@@ -1,0 +1,55 @@
+"""
+Keep the bytecode of what Python imports from zip files.
+
+Ansible sends each module as a zip of sources, which Python compiles anew every time: a third of
+what a module costs. The tests run the same ones thousands of times.
+"""
+
+# Each start of Python runs this, and pathlib would slow it down.
+# ruff: noqa: PTH103, PTH104, PTH123
+
+import _imp
+import marshal
+import os
+import zipimport
+
+# Gone with a reboot, and no file of the server's.
+FOLDER = f"/run/kept-bytecode-{os.getuid()}"
+
+compile_source = zipimport._compile_source
+
+
+def compiled(path: str, source: bytes) -> object:
+    """
+    Compile a module, or take what an earlier process has compiled.
+
+    Parameters
+    ----------
+    path : str
+        Where the module is.
+    source : bytes
+        Its text.
+
+    Returns
+    -------
+    object
+        The code object that zipimport runs.
+    """
+    # The hash of Python's own hash-based .pyc files: https://peps.python.org/pep-0552/
+    kept = f"{FOLDER}/{_imp.source_hash(0, source).hex()}-{len(source)}"
+    try:
+        with open(kept, "rb") as file:
+            return marshal.load(file)  # noqa: S302  # only this wrote it
+    except (OSError, EOFError, ValueError):
+        code = compile_source(path, source)
+    try:
+        os.makedirs(FOLDER, mode=0o700, exist_ok=True)
+        with open(f"{kept}.{os.getpid()}", "wb") as file:
+            marshal.dump(code, file)
+        os.rename(file.name, kept)
+    except OSError:
+        pass
+    return code
+
+
+zipimport._compile_source = compiled
