@@ -41,7 +41,7 @@ vault: .venv/.locked ## Write inventory/ENV's encrypted secrets, or add missing 
 
 .PHONY: test
 test: ## Lint, unit tests, the app's tests, all Molecule scenarios
-	@make test-molecule BEFORE_LANE_3="lint test-unit test-app test-vagrant"
+	@make test-molecule CHECKS="lint test-unit test-app test-vagrant"
 
 .PHONY: lint
 lint: .venv/.locked ## All linters, no skips
@@ -67,12 +67,12 @@ test-vagrant: ## Whether Vagrant accepts the Vagrantfile
 # Three lanes side by side, as a scenario waits for a good part of its time. Those of a lane that share a server stand in
 # the order in which they can.
 LANE_1 = default browser apps deploy
-LANE_2 = engine debian12 ubuntu chaos sources
-LANE_3 = contract
+LANE_2 = engine debian12 ubuntu chaos
+LANE_3 = contract sources
 # Each has a server of its own.
-APART = engine debian12 ubuntu contract
+APART = engine debian12 ubuntu chaos
 # Each makes the server that the others of its lane share.
-FIRST = default chaos
+FIRST = default contract
 
 .PHONY: test-molecule
 test-molecule: .venv/.locked ## All Molecule scenarios, in throwaway servers (LANE_1=, LANE_2=, LANE_3=: which ones)
@@ -86,13 +86,13 @@ test-molecule: .venv/.locked ## All Molecule scenarios, in throwaway servers (LA
 	trap clean EXIT
 	clean
 	# All lanes need the engine and the images of servers, and the others what the first builds on its server.
-	molecule create -s default
+	scripts/side-by-side 1="molecule create -s default" $(if $(CHECKS),3="make $(firstword $(CHECKS))")
 	export IMAGES_AWAITED='$(filter default,$(LANE_1))'
 	# Not by make's own name for itself: it would run the whole of this where `make -n` only asks what it would do.
 	scripts/side-by-side \
 		1="make test-scenarios SCENARIOS='$(LANE_1)'" \
 		2="make test-scenarios SCENARIOS='$(LANE_2)'" \
-		3="$(if $(BEFORE_LANE_3),make $(BEFORE_LANE_3) &&) make test-scenarios SCENARIOS='$(LANE_3)'"
+		3="$(if $(CHECKS),make $(wordlist 2,9,$(CHECKS)) &&) make test-scenarios SCENARIOS='$(LANE_3)'"
 
 .PHONY: test-scenarios
 test-scenarios:
