@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.load import Request
+from bench.load import SLOW_EVERY_SECONDS, Request
 
 ROOT = Path(__file__).parents[1]
 LEDGER = ROOT / "tests/apps/ledger"
@@ -77,6 +77,7 @@ class Campaign:
     events: list[Event] = field(default_factory=list, repr=False)
     requests: list[Request] = field(default_factory=list, repr=False)
     number: int = 0
+    rate: float = 0
 
     def change(self, fault: str = "none") -> None:
         """Make the source that of another release, which has the given fault."""
@@ -137,7 +138,8 @@ class Campaign:
 
     @contextmanager
     def load(self, rate: float, slow_seconds: float) -> Iterator[None]:
-        """Have visitors meanwhile."""
+        """Have visitors meanwhile, `rate` of them a second and some with a slow request."""
+        self.rate = rate
         self.work.mkdir(parents=True, exist_ok=True)
         out = self.work / "requests.jsonl"
         # Visitors are other machines, too. Who may not raise a priority keeps the usual one.
@@ -208,7 +210,9 @@ class Campaign:
 
     def table(self) -> str:
         """Sum it up for a person."""
-        lines = [f"{len(self.requests)} requests, {sum(self.failures().values())} failed"]
+        slow = f"a slow one every {SLOW_EVERY_SECONDS:.0f} s"
+        lines = [f"{self.rate:.0f} requests a second, {slow}"]
+        lines.append(f"{len(self.requests)} requests, {sum(self.failures().values())} failed")
         lines += [
             f"  {count} x {kind}: {outcome}" for (kind, outcome), count in self.failures().items()
         ]
