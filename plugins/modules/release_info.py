@@ -40,6 +40,10 @@ releases:
   description: What is known of each release, the youngest first, with its C(state).
   type: list
   elements: dict
+served:
+  description: Ids of all that were ever in service, the one that was last first.
+  type: list
+  elements: str
 stale: {description: Ids that C(keep) leaves out., type: list, elements: str}
 """
 
@@ -133,6 +137,25 @@ def previous_release(releases: list[dict[str, Any]]) -> str:
     return max(good, key=lambda record: record["in_service"][-1])["id"] if good else ""
 
 
+def served_releases(releases: list[dict[str, Any]]) -> list[str]:
+    """
+    Order the releases by when they were in service; after a rollback the youngest was not the last.
+
+    Parameters
+    ----------
+    releases : list of dict
+        What `read_releases` has found.
+
+    Returns
+    -------
+    list of str
+        Ids of those that were ever in service, the one that was last first.
+    """
+    served = [record for record in releases if record.get("in_service")]
+    served.sort(key=lambda record: record["in_service"][-1], reverse=True)
+    return [record["id"] for record in served]
+
+
 def stale_releases(releases: list[dict[str, Any]], keep: int) -> list[str]:
     """
     Choose the releases that may go.
@@ -149,10 +172,9 @@ def stale_releases(releases: list[dict[str, Any]], keep: int) -> list[str]:
     list of str
         Their ids.
     """
-    served = [r for r in releases if r.get("in_service") and r["state"] != "live"]
-    served.sort(key=lambda record: record["in_service"][-1], reverse=True)
-    kept = {record["id"] for record in served[:keep]}
-    return [r["id"] for r in releases if r["state"] != "live" and r["id"] not in kept]
+    left = [record for record in releases if record["state"] != "live"]
+    kept = served_releases(left)[:keep]
+    return [record["id"] for record in left if record["id"] not in kept]
 
 
 def main() -> None:
@@ -173,6 +195,7 @@ def main() -> None:
         live=live,
         previous=previous_release(releases),
         releases=releases,
+        served=served_releases(releases),
         stale=stale_releases(releases, module.params["keep"]),
     )
 

@@ -59,6 +59,7 @@ class Server:
             "live": live,
             "releases": releases,
             "previous": release_info.previous_release(releases),
+            "served": release_info.served_releases(releases),
             "stale": release_info.stale_releases(releases, keep),
         }
 
@@ -132,6 +133,20 @@ def test_only_so_many_releases_stay(server: Server) -> None:
         server.switch(name)
     assert set(server.info(keep=2)["stale"]) == {"a", "b", "c"}
     assert server.info(keep=5)["stale"] == []
+
+
+def test_what_stays_after_a_rollback_keeps_its_static_files(server: Server) -> None:
+    for name in "abcdefg":
+        server.record(name)
+        server.switch(name, kept=server.info()["served"])
+    server.switch("b", kept=[i for i in server.info()["served"] if i != "b"], rolled_back=True)
+    server.record("h")
+    youngest = [r["id"] for r in server.info()["releases"] if r["id"] != "h"]
+    server.switch("h", kept=server.info()["served"])
+    stay = {*"abcdefg"} - set(server.info(keep=5)["stale"])
+    assert {link.readlink().name for link in server.static.glob("kept-*")} == stay
+    # The negative control: the youngest five are others.
+    assert set(youngest[:5]) != stay
 
 
 def test_status_is_a_table(server: Server) -> None:
