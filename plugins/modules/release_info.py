@@ -133,8 +133,8 @@ def previous_release(releases: list[dict[str, Any]]) -> str:
     str
         The one that was in service last before the live one, passing over what was rolled back.
     """
-    good = [record for record in releases if record["state"] == "good"]
-    return max(good, key=lambda record: record["in_service"][-1])["id"] if good else ""
+    good = served_releases([record for record in releases if record["state"] == "good"])
+    return good[0] if good else ""
 
 
 def served_releases(releases: list[dict[str, Any]]) -> list[str]:

@@ -13,7 +13,7 @@ from conftest import Site, eventually
 from bench.campaign import FAULTS, Campaign, Event
 from bench.naive import Naive
 
-RATE = float(os.environ.get("DEPLOY_RATE", "40"))
+RATE = float(os.environ.get("DEPLOY_RATE", "60"))
 QUIET_SECONDS = float(os.environ.get("DEPLOY_QUIET", "20"))
 GOOD, ROLLBACKS, BROKEN = (
     int(os.environ.get(f"DEPLOY_{name}", number))
@@ -228,7 +228,7 @@ def test_maintenance_page_and_who_passes_it(campaign: Campaign, site: Site) -> N
     assert site.request("/").status == 200
     # A deploy leaves that as it is.
     _succeeds(campaign.play("maintenance.yml", "-e", "state=on"))
-    _succeeds(campaign.play("deploy.yml"))
+    _succeeds(campaign.deploy())
     assert site.request("/").status == 503
     _succeeds(campaign.play("maintenance.yml", "-e", "state=off"))
     assert site.request("/").status == 200
