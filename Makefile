@@ -66,33 +66,37 @@ test-vagrant: ## Whether Vagrant accepts the Vagrantfile
 
 # Three lanes side by side, as a scenario waits for a good part of its time. Those of a lane that share a server stand in
 # the order in which they can.
-LANE_1 = default browser apps deploy
-LANE_2 = engine debian12 ubuntu chaos
-LANE_3 = contract sources
+LANE_1 = default browser apps chaos sources
+LANE_2 = engine debian12 ubuntu
+LANE_3 = contract deploy
 # Each has a server of its own.
-APART = engine debian12 ubuntu chaos
+APART = engine debian12 ubuntu
 # Each makes the server that the others of its lane share.
 FIRST = default contract
 
 .PHONY: test-molecule
+test-molecule: export PYTHONPATH := $(CURDIR)/molecule/shared/bytecode
 test-molecule: .venv/.locked ## All Molecule scenarios, in throwaway servers (LANE_1=, LANE_2=, LANE_3=: which ones)
 	@mkdir -p .cache
 	clean() {
 		{
-			printf '%s\n' $(FIRST) $(APART) | xargs -P 2 -n 1 molecule destroy -s
+			printf '%s\n' "$$@" | xargs -P 2 -n 1 molecule destroy -s
 			molecule reset $(addprefix -s ,$(sort $(LANE_1) $(LANE_2) $(LANE_3)))
 		} >.cache/destroy.log 2>&1 || { cat .cache/destroy.log; return 1; }
 	}
-	trap clean EXIT
-	clean
-	# All lanes need the engine and the images of servers, and the others what the first builds on its server.
-	scripts/side-by-side 1="molecule create -s default" $(if $(CHECKS),3="make $(firstword $(CHECKS))")
+	# The others end with their own servers, unless something ends them.
+	trap 'clean $(FIRST) $(APART)' EXIT
+	clean $(FIRST)
+	# All lanes need the engine and the images of servers, and the others what the first builds on its server. What comes
+	# after it on its server need not set that up again.
+	scripts/side-by-side 1="molecule create -s default" $(if $(CHECKS),2="make $(wordlist 1,2,$(CHECKS))")
 	export IMAGES_AWAITED='$(filter default,$(LANE_1))'
 	# Not by make's own name for itself: it would run the whole of this where `make -n` only asks what it would do.
 	scripts/side-by-side \
-		1="make test-scenarios SCENARIOS='$(LANE_1)'" \
-		2="make test-scenarios SCENARIOS='$(LANE_2)'" \
-		3="$(if $(CHECKS),make $(wordlist 2,9,$(CHECKS)) &&) make test-scenarios SCENARIOS='$(LANE_3)'"
+		1="$(if $(filter default,$(LANE_1)),SITE=playbooks/deploy.yml) make test-scenarios SCENARIOS='$(LANE_1)'" \
+		2="$(if $(CHECKS),make $(wordlist 3,9,$(CHECKS)) &&) make test-scenarios SCENARIOS='$(LANE_2)'" \
+		3="make test-scenarios SCENARIOS='$(LANE_3)'"
+	trap 'clean $(FIRST)' EXIT
 
 .PHONY: test-scenarios
 test-scenarios:

@@ -1,14 +1,16 @@
 """
-Keep the bytecode of what Python imports from zip files.
+Keep the bytecode of what Python imports from zip files, and collect garbage rarely.
 
 Ansible sends each module as a zip of sources, which Python compiles anew every time: a third of
-what a module costs. The tests run the same ones thousands of times.
+what a module costs. The tests run the same ones thousands of times. Each ends before it has made
+garbage worth the search.
 """
 
 # Each start of Python runs this, and pathlib would slow it down.
 # ruff: noqa: PTH103, PTH104, PTH123
 
 import _imp
+import gc
 import marshal
 import os
 import zipimport
@@ -53,3 +55,4 @@ def compiled(path: str, source: bytes) -> object:
 
 
 zipimport._compile_source = compiled
+gc.set_threshold(50_000)
