@@ -87,13 +87,13 @@ test-molecule: .venv/.locked ## All Molecule scenarios, in throwaway servers (LA
 	# The others end with their own servers, unless something ends them.
 	trap 'clean $(FIRST) $(APART)' EXIT
 	clean $(FIRST)
-	# All lanes need the engine and the images of servers, and the others what the first builds on its server. What comes
-	# after it on its server need not set that up again.
+	# All lanes need the engine and the images of servers.
 	scripts/side-by-side 1="molecule create -s default" $(if $(CHECKS),2="make $(wordlist 1,2,$(CHECKS))")
+	# What default builds on its server, the other lanes wait for; those of its own lane find a server that is set up.
 	export IMAGES_AWAITED='$(filter default,$(LANE_1))'
 	# Not by make's own name for itself: it would run the whole of this where `make -n` only asks what it would do.
 	scripts/side-by-side \
-		1="$(if $(filter default,$(LANE_1)),SITE=playbooks/deploy.yml) make test-scenarios SCENARIOS='$(LANE_1)'" \
+		1="$(if $(filter default,$(LANE_1)),SITE_PLAYBOOK=playbooks/deploy.yml) make test-scenarios SCENARIOS='$(LANE_1)'" \
 		2="$(if $(CHECKS),make $(wordlist 3,9,$(CHECKS)) &&) make test-scenarios SCENARIOS='$(LANE_2)'" \
 		3="make test-scenarios SCENARIOS='$(LANE_3)'"
 	trap 'clean $(FIRST)' EXIT

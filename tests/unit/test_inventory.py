@@ -74,3 +74,15 @@ def test_every_step_of_a_scenario_runs() -> None:
                 if step in ("prepare", "converge", "verify", "side_effect"):
                     own = (yaml.safe_load(file.read_text()).get("ansible") or {}).get("playbooks")
                     assert name[:-4] in (own or {}) or (file.parent / name).exists(), (file, name)
+
+
+def test_default_converges_by_what_site_yml_consists_of() -> None:
+    def imported(file: Path) -> list[str]:
+        paths = (
+            play["ansible.builtin.import_playbook"] for play in yaml.safe_load(file.read_text())
+        )
+        return [path.removeprefix("../../") for path in paths if "playbooks/" in path]
+
+    whole = imported(ROOT / "site.yml")
+    assert len(whole) == 4
+    assert imported(ROOT / "molecule/default/converge.yml") == whole
