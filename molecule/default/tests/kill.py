@@ -1,4 +1,4 @@
-"""Kill the main process of each container; the site must come back. Run by name."""
+"""Kill and stop the main process of each container; the site must come back. Run by name."""
 
 import pytest
 from conftest import Site, eventually
@@ -23,3 +23,42 @@ def test_killed_container_comes_back(site: Site, part: str) -> None:
         assert site.request("/readyz").status == 200
 
     eventually(served_again, seconds=60)
+
+
+def _ends(site: Site, name: str, after: float, seconds: int = 10) -> bool:
+    """Restart a container, send its main process SIGTERM `after` seconds, and tell if it ends."""
+    script = """
+        docker restart --time 0 "$1" >/dev/null
+        pid=$(docker inspect --format '{{.State.Pid}}' "$1")
+        sleep "$2"
+        kill -TERM "$pid"
+        timeout "$3" sh -c 'while kill -0 "$0" 2>/dev/null; do sleep 0.1; done' "$pid" || echo lives
+    """
+    return not site.on_server("sh", "-c", script, "sh", name, str(after), str(seconds))
+
+
+@pytest.mark.parametrize(
+    ("part", "after"),
+    # uWSGI as such, and its workers that load the app.
+    [("edge-docker-gen", 0), ("edge-acme-companion", 0), ("-web-", 0), ("-web-", 0.4)],
+)
+def test_container_that_still_starts_can_be_stopped(site: Site, part: str, after: float) -> None:
+    # What misses its SIGTERM has a server wait for 90 seconds before it reboots.
+    name = site.container(part)
+    assert _ends(site, name, after)
+
+    def served_again() -> None:
+        assert name in site.containers()
+        assert site.request("/readyz").status == 200
+
+    eventually(served_again, seconds=60)
+
+
+def test_bare_process_1_misses_its_stop(site: Site) -> None:
+    image = site.containers()[site.container("-vhost-")]["Config"]["Image"]
+    run = ["docker", "run", "--detach", "--name", "naive", "--entrypoint", "sleep", image, "60"]
+    site.on_server(*run)
+    try:
+        assert not _ends(site, "naive", 0, seconds=2)
+    finally:
+        site.on_server("docker", "rm", "--force", "naive")
