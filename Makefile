@@ -66,13 +66,14 @@ test-vagrant: ## Whether Vagrant accepts the Vagrantfile
 
 # Three lanes side by side, as a scenario waits for a good part of its time. Those of a lane that share a server stand in
 # the order in which they can.
-LANE_1 = default browser apps chaos sources
-LANE_2 = engine debian12 ubuntu
-LANE_3 = contract deploy
+LANE_1 = default browser apps sources
+LANE_2 = contract debian12 ubuntu
+LANE_3 = engine deploy chaos
 # Each has a server of its own.
-APART = engine debian12 ubuntu
+APART = contract debian12 engine ubuntu
 # Each makes the server that the others of its lane share.
-FIRST = default contract
+FIRST = default deploy
+site = $(if $(filter $(FIRST),$(1)),SITE_PLAYBOOK=playbooks/deploy.yml)
 
 .PHONY: test-molecule
 test-molecule: export PYTHONPATH := $(CURDIR)/molecule/shared/bytecode
@@ -89,13 +90,13 @@ test-molecule: .venv/.locked ## All Molecule scenarios, in throwaway servers (LA
 	clean $(FIRST)
 	# All lanes need the engine and the images of servers.
 	scripts/side-by-side 1="molecule create -s default" $(if $(CHECKS),2="make $(wordlist 1,2,$(CHECKS))")
-	# What default builds on its server, the other lanes wait for; those of its own lane find a server that is set up.
+	# What default builds on its server, the other lanes wait for. Those that share a server find it set up.
 	export IMAGES_AWAITED='$(filter default,$(LANE_1))'
 	# Not by make's own name for itself: it would run the whole of this where `make -n` only asks what it would do.
 	scripts/side-by-side \
-		1="$(if $(filter default,$(LANE_1)),SITE_PLAYBOOK=playbooks/deploy.yml) make test-scenarios SCENARIOS='$(LANE_1)'" \
+		1="$(call site,$(LANE_1)) make test-scenarios SCENARIOS='$(LANE_1)'" \
 		2="$(if $(CHECKS),make $(wordlist 3,9,$(CHECKS)) &&) make test-scenarios SCENARIOS='$(LANE_2)'" \
-		3="make test-scenarios SCENARIOS='$(LANE_3)'"
+		3="$(call site,$(LANE_3)) make test-scenarios SCENARIOS='$(LANE_3)'"
 	trap 'clean $(FIRST)' EXIT
 
 .PHONY: test-scenarios
