@@ -55,4 +55,4 @@ def compiled(path: str, source: bytes) -> object:
 
 
 zipimport._compile_source = compiled
-gc.set_threshold(50_000)
+gc.set_threshold(2_000_000)
