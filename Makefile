@@ -77,8 +77,6 @@ site = $(if $(filter $(FIRST),$(1)),SITE_PLAYBOOK=playbooks/deploy.yml)
 
 .PHONY: test-molecule
 test-molecule: export PYTHONPATH := $(CURDIR)/molecule/shared/bytecode
-# Visitors a second in the scenario deploy. The lanes beside it want the cores, too.
-test-molecule: export DEPLOY_RATE ?= 30
 test-molecule: .venv/.locked ## All Molecule scenarios, in throwaway servers (LANE_1=, LANE_2=, LANE_3=: which ones)
 	@mkdir -p .cache
 	clean() {
