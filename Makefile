@@ -73,7 +73,6 @@ LANE_3 = deploy chaos
 APART = contract debian12 engine ubuntu
 # Each makes the server that the others of its lane share.
 FIRST = default deploy
-site = $(if $(filter $(FIRST),$(1)),SITE_PLAYBOOK=playbooks/deploy.yml)
 
 .PHONY: test-molecule
 test-molecule: export PYTHONPATH := $(CURDIR)/molecule/shared/bytecode
@@ -94,17 +93,22 @@ test-molecule: .venv/.locked ## All Molecule scenarios, in throwaway servers (LA
 	export IMAGES_AWAITED='$(filter default,$(LANE_1))'
 	# Not by make's own name for itself: it would run the whole of this where `make -n` only asks what it would do.
 	scripts/side-by-side \
-		1="$(call site,$(LANE_1)) make test-scenarios SCENARIOS='$(LANE_1)'" \
+		1="make test-scenarios SCENARIOS='$(LANE_1)'" \
 		2="$(if $(CHECKS),make $(wordlist 3,9,$(CHECKS)) &&) make test-scenarios SCENARIOS='$(LANE_2)'" \
-		3="$(call site,$(LANE_3)) make test-scenarios SCENARIOS='$(LANE_3)'"
+		3="make test-scenarios SCENARIOS='$(LANE_3)'"
 	trap 'clean $(FIRST)' EXIT
 
 .PHONY: test-scenarios
 test-scenarios:
 	@for scenario in $(SCENARIOS); do
 		echo "== $$scenario, $$(date +%T)"
-		case " $(APART) " in *" $$scenario "*) destroy=always;; *) destroy=never;; esac
-		molecule test --destroy=$$destroy -s $$scenario
+		if [[ " $(APART) " == *" $$scenario "* ]]; then
+			env -u CREATE_PLAYBOOK -u SITE_PLAYBOOK molecule test -s $$scenario
+		else
+			molecule test --destroy=never -s $$scenario
+			# The next ones find the server there and set up.
+			export CREATE_PLAYBOOK=created.yml SITE_PLAYBOOK=playbooks/deploy.yml
+		fi
 	done
 	echo "== done, $$(date +%T)"
 
