@@ -91,10 +91,11 @@ test-molecule: .venv/.locked ## All Molecule scenarios, in throwaway servers (LA
 	scripts/side-by-side 1="molecule create -s default" $(if $(CHECKS),2="make $(wordlist 1,2,$(CHECKS))")
 	# What default builds on its server, the other lanes wait for. Those that share a server find it set up.
 	export IMAGES_AWAITED='$(filter default,$(LANE_1))'
+	# Deploys under load step back behind their visitors; with equals they take turns.
 	# Not by make's own name for itself: it would run the whole of this where `make -n` only asks what it would do.
 	scripts/side-by-side \
-		1="make test-scenarios SCENARIOS='$(LANE_1)'" \
-		2="$(if $(CHECKS),make $(wordlist 3,9,$(CHECKS)) &&) make test-scenarios SCENARIOS='$(LANE_2)'" \
+		1="nice make test-scenarios SCENARIOS='$(LANE_1)'" \
+		2="$(if $(CHECKS),nice make $(wordlist 3,9,$(CHECKS)) &&) nice make test-scenarios SCENARIOS='$(LANE_2)'" \
 		3="make test-scenarios SCENARIOS='$(LANE_3)'"
 	trap 'clean $(FIRST)' EXIT
 
