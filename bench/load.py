@@ -16,8 +16,10 @@ import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
-import httpx
+# What httpx stands on: its comforts cost more than a request.
+import httpcore
 
 # Kinds of request and their shares. Those on HTTP/1.1 keep their connections unless they say so.
 SHARES = {
@@ -33,6 +35,9 @@ SLOW_EVERY_SECONDS = 8.0
 # An hour-old tab is not what this is about: the files of this many releases are asked for.
 REMEMBERED_FILES = 4
 REQUESTS_PER_CONNECTION = 900
+TIMEOUT_SECONDS = 75
+FAILURES = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 @dataclass
@@ -51,7 +56,7 @@ class Load:
 
     def __init__(self, url: str, ca: Path, rate: float, slow_seconds: float) -> None:
         """
-        Prepare the clients.
+        Prepare the connections.
 
         Parameters
         ----------
@@ -65,19 +70,24 @@ class Load:
             How long a slow request takes at the server, in seconds; 0 for none of them.
         """
         self.rate, self.slow_seconds = rate, slow_seconds
-        site = httpx.URL(url)
+        site = urlsplit(url)
         # Browsers and curl take such names for the loopback, whatever a resolver says (RFC 6761).
-        local = site.host.endswith(".localhost")
-        options = {
-            "base_url": site.copy_with(host="127.0.0.1") if local else site,
-            "headers": {"Host": site.netloc.decode()},
-            "limits": httpx.Limits(max_connections=None, max_keepalive_connections=50),
-            "timeout": 75,
-            "verify": ssl.create_default_context(cafile=str(ca)),
+        local = (site.hostname or "").endswith(".localhost")
+        self.address = f"{site.scheme}://{'127.0.0.1' if local else site.hostname}"
+        self.address += f":{site.port}" if site.port else ""
+        self.headers = {"Host": site.netloc}
+        self.extensions = {
+            "sni_hostname": site.hostname,
+            "timeout": dict.fromkeys(("connect", "read", "write", "pool"), TIMEOUT_SECONDS),
         }
-        self.known_as = {"sni_hostname": site.host}
-        self.http1 = self.shared = httpx.AsyncClient(**options)
-        self.options, self.left, self.clients = options, 0, [self.http1]
+        self.options = {
+            "ssl_context": ssl.create_default_context(cafile=str(ca)),
+            "max_connections": None,
+            "max_keepalive_connections": 50,
+            "keepalive_expiry": 5,
+        }
+        self.http1 = self.shared = httpcore.AsyncConnectionPool(**self.options)
+        self.left, self.pools = 0, [self.http1]
         self.files: list[str] = []
         self.stopping = asyncio.Event()
         self.random = random.Random(1)  # noqa: S311  # a mix of requests, no secret
@@ -108,28 +118,34 @@ class Load:
     async def _send(self, kind: str, keep: Callable[[Request], None]) -> None:
         """Send one request and keep what became of it."""
         start, marker = time.time(), ""
-        known_as = {"extensions": self.known_as}
-        client = self._http2(slow=kind.startswith("slow")) if "HTTP/2" in kind else self.http1
+        pool = self._http2(slow=kind.startswith("slow")) if "HTTP/2" in kind else self.http1
+        method, path, headers, form = "GET", "/", {}, None
+        if kind.startswith("form"):
+            marker = str(uuid.uuid4())
+            method, path, headers, form = "POST", "/entries", FORM, f"id={marker}".encode()
+        elif kind.startswith("slow"):
+            path = f"/slow?seconds={self.slow_seconds}"
+        elif kind.startswith("static") and self.files:
+            path = self.random.choice(self.files)
+        elif "new" in kind:
+            headers = {"Connection": "close"}
         try:
-            if kind.startswith("form"):
-                marker = str(uuid.uuid4())
-                answer = await client.post("/entries", data={"id": marker}, **known_as)
-            elif kind.startswith("slow"):
-                seconds = {"seconds": self.slow_seconds}
-                answer = await client.get("/slow", params=seconds, **known_as)
-            elif kind.startswith("static") and self.files:
-                answer = await client.get(self.random.choice(self.files), **known_as)
-            else:
-                headers = {"Connection": "close"} if "new" in kind else {}
-                answer = await client.get("/", headers=headers, **known_as)
-                self._remember(answer.text)
-            outcome = "ok" if answer.status_code < 400 else f"status {answer.status_code}"
-        except httpx.HTTPError as error:
+            answer = await pool.request(
+                method,
+                self.address + path,
+                headers=self.headers | headers,
+                content=form,
+                extensions=self.extensions,
+            )
+            if path == "/":
+                self._remember(answer.content.decode())
+            outcome = "ok" if answer.status < 400 else f"status {answer.status}"
+        except FAILURES as error:
             outcome = f"{type(error).__name__}: {error}"
         keep(Request(kind, start, time.time(), outcome, marker))
 
-    def _http2(self, slow: bool) -> httpx.AsyncClient:
-        """Give a client whose connection is not about to end, a slow request one of its own.
+    def _http2(self, slow: bool) -> httpcore.AsyncConnectionPool:
+        """Give a pool whose connection is not about to end, a slow request one of its own.
 
         nginx ends one after `keepalive_requests` (1000) in good order: what is in flight still gets
         its answer. Browsers wait for those; this library gives them up. Its requests also take
@@ -138,11 +154,11 @@ class Load:
         if not slow and self.left:
             self.left -= 1
             return self.shared
-        client = httpx.AsyncClient(http1=False, http2=True, **self.options)
-        self.clients.append(client)
+        pool = httpcore.AsyncConnectionPool(http1=False, http2=True, **self.options)
+        self.pools.append(pool)
         if not slow:
-            self.shared, self.left = client, REQUESTS_PER_CONNECTION - 1
-        return client
+            self.shared, self.left = pool, REQUESTS_PER_CONNECTION - 1
+        return pool
 
     def _remember(self, page: str) -> None:
         """Note the static files that a page asks for."""
@@ -159,8 +175,8 @@ async def _run(options: argparse.Namespace) -> None:
     loop.call_later(options.seconds, load.stopping.set)
     with options.out.open("w", buffering=1) as out:
         await load.run(lambda request: out.write(json.dumps(asdict(request)) + "\n") and None)
-    for client in load.clients:
-        await client.aclose()
+    for pool in load.pools:
+        await pool.aclose()
 
 
 def main() -> None:
