@@ -91,7 +91,7 @@ test-molecule: .venv/.locked ## All Molecule scenarios, in throwaway servers (LA
 	scripts/side-by-side 1="molecule create -s default" $(if $(CHECKS),2="make $(wordlist 1,2,$(CHECKS))")
 	# What default builds on its server, the other lanes wait for. Those that share a server find it set up.
 	export IMAGES_AWAITED='$(filter default,$(LANE_1))'
-	# Deploys under load step back behind their visitors; with equals they take turns.
+	# The load of deploys lasts as long as they do, so the other lanes step back.
 	# Not by make's own name for itself: it would run the whole of this where `make -n` only asks what it would do.
 	scripts/side-by-side \
 		1="nice make test-scenarios SCENARIOS='$(LANE_1)'" \
