@@ -1,9 +1,9 @@
 """
 Keep the bytecode of what Python imports from zip files, and collect garbage rarely.
 
-Ansible sends each module as a zip of sources, which Python compiles anew every time: a third of
-what a module costs. The tests run the same ones thousands of times. Each ends before it has made
-garbage worth the search.
+Ansible sends each module as a zip of sources, which Python unpacks and compiles anew every time,
+and twice: to find a file's name, and to run it. That is a third of what a module costs. The tests
+run the same ones thousands of times. Each ends before it has made garbage worth the search.
 """
 
 # Each start of Python runs this, and pathlib would slow it down.
@@ -19,6 +19,8 @@ import zipimport
 FOLDER = f"/run/kept-bytecode-{os.getuid()}"
 
 compile_source = zipimport._compile_source
+get_module_code = zipimport._get_module_code
+found = {}
 
 
 def compiled(path: str, source: bytes) -> object:
@@ -54,5 +56,29 @@ def compiled(path: str, source: bytes) -> object:
     return code
 
 
+def found_once(importer: zipimport.zipimporter, name: str) -> tuple[object, bool, str]:
+    """
+    Find a module's code, or hand out what was found when its file's name was asked for.
+
+    Parameters
+    ----------
+    importer : zipimport.zipimporter
+        Where to look.
+    name : str
+        Full name of the module.
+
+    Returns
+    -------
+    tuple
+        The code object, whether it is a package, and its path.
+    """
+    key = (importer.archive, importer.prefix, name)
+    if key in found:
+        return found.pop(key)
+    found[key] = get_module_code(importer, name)
+    return found[key]
+
+
 zipimport._compile_source = compiled
+zipimport._get_module_code = found_once
 gc.set_threshold(2_000_000)
