@@ -112,8 +112,8 @@ class Campaign:
             "ANSIBLE_FORCE_COLOR": "false",
             "ANSIBLE_NOCOLOR": "true",
         }
-        # The controller is another machine elsewhere: where latency is measured, it must not take the
-        # server's turns.
+        # The controller is another machine elsewhere: where latency is measured, it must not take
+        # the server's turns.
         turns = ["nice"] if "DEPLOY_PLOT" in os.environ else []
         done = subprocess.run(
             [*turns, *command, *arguments],
