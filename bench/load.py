@@ -36,7 +36,6 @@ SLOW_EVERY_SECONDS = 8.0
 REMEMBERED_FILES = 4
 REQUESTS_PER_CONNECTION = 900
 TIMEOUT_SECONDS = 75
-FAILURES = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
@@ -140,7 +139,8 @@ class Load:
             if path == "/":
                 self._remember(answer.content.decode())
             outcome = "ok" if answer.status < 400 else f"status {answer.status}"
-        except FAILURES as error:
+        # Whatever it was: a request that is not kept would not be missed.
+        except Exception as error:
             outcome = f"{type(error).__name__}: {error}"
         keep(Request(kind, start, time.time(), outcome, marker))
 
