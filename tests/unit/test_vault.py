@@ -24,9 +24,7 @@ apps:
 """
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    folder = tmp_path / "project"
+def make_project(folder: Path) -> Path:
     (folder / "scripts").mkdir(parents=True)
     for name in ("ansible.cfg", "scripts/vault", "scripts/vault-passphrase"):
         shutil.copy(ROOT / name, folder / name)
@@ -35,6 +33,27 @@ def project(tmp_path: Path) -> Path:
     (all_group / "main.yml").write_text(APPS)
     (folder / "inventory/prod/hosts.yml").write_text(HOSTS)
     return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return make_project(tmp_path / "project")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make one vault for the tests that begin with one, as that takes a second."""
+    folder = make_project(tmp_path_factory.mktemp("made") / "project")
+    make_vault(folder)
+    return folder
+
+
+@pytest.fixture
+def with_vault(project: Path, made: Path) -> Path:
+    """Give a project of the test's own, whose vault `make vault` has made."""
+    for file in (vault_file(made), made / ".vault-passphrase"):
+        shutil.copy(file, project / file.relative_to(made))
+    return project
 
 
 def run(project: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -107,8 +126,8 @@ def test_vault_and_passphrase_are_for_their_owner_alone_and_nothing_else_is_left
     assert {mode(file) for file in made} == {0o600}
 
 
-def test_a_second_run_adds_what_a_new_app_needs_and_keeps_the_rest(project: Path) -> None:
-    make_vault(project)
+def test_a_second_run_adds_what_a_new_app_needs_and_keeps_the_rest(with_vault: Path) -> None:
+    project = with_vault
     text = decrypted(project).replace("shop:", "shop:  # the first")
     text += "    STRIPE: 'a: #b'\nvault_deploy_keys:\n  shop: |\n    -----BEGIN\n    END\n"
     before = cipher(project).encrypt(text)
@@ -132,8 +151,8 @@ def test_a_second_run_adds_what_a_new_app_needs_and_keeps_the_rest(project: Path
     assert vault_file(project).read_bytes() == whole
 
 
-def test_one_secret_is_renewed_on_demand(project: Path) -> None:
-    make_vault(project)
+def test_one_secret_is_renewed_on_demand(with_vault: Path) -> None:
+    project = with_vault
     before = secrets_of(project)
     output = make_vault(project, "--rotate", "shop.POSTGRES_PASSWORD")
     after = secrets_of(project)
@@ -161,8 +180,8 @@ def test_a_plaintext_vault_is_completed_and_encrypted_without_a_plaintext_copy(
     assert [f for f in project.rglob("*") if f.is_file() and b"by-hand" in f.read_bytes()] == []
 
 
-def test_a_lost_passphrase_is_told_and_no_new_one_is_made(project: Path) -> None:
-    make_vault(project)
+def test_a_lost_passphrase_is_told_and_no_new_one_is_made(with_vault: Path) -> None:
+    project = with_vault
     whole = vault_file(project).read_bytes()
     (project / ".vault-passphrase").unlink()
     done = run(project, "scripts/vault", "inventory/prod")
@@ -177,8 +196,8 @@ def test_a_lost_passphrase_is_told_and_no_new_one_is_made(project: Path) -> None
     assert vault_file(project).read_bytes() == whole
 
 
-def test_broken_content_is_told_without_quoting_it(project: Path) -> None:
-    make_vault(project)
+def test_broken_content_is_told_without_quoting_it(with_vault: Path) -> None:
+    project = with_vault
     text = decrypted(project) + "    SECRET_KEY: dont-tell\n    SECRET_KEY: dont-tell-either\n"
     vault_file(project).write_bytes(cipher(project).encrypt(text))
     done = run(project, "scripts/vault", "inventory/prod")
@@ -213,8 +232,8 @@ def read_with_ansible(project: Path, **environment: str) -> subprocess.Completed
     )
 
 
-def test_ansible_reads_the_vault_without_options_and_with_its_own(project: Path) -> None:
-    make_vault(project)
+def test_ansible_reads_the_vault_without_options_and_with_its_own(with_vault: Path) -> None:
+    project = with_vault
     password = secrets_of(project)["shop"]["POSTGRES_PASSWORD"]
     assert password in read_with_ansible(project).stdout
 
@@ -231,8 +250,8 @@ def test_ansible_reads_the_vault_without_options_and_with_its_own(project: Path)
     assert f"put it into {passphrase}" in without.stderr
 
 
-def test_a_typed_passphrase_works_where_there_is_no_file(project: Path) -> None:
-    make_vault(project)
+def test_a_typed_passphrase_works_where_there_is_no_file(with_vault: Path) -> None:
+    project = with_vault
     passphrase = (project / ".vault-passphrase").rename(project / "elsewhere").read_text()
     process, terminal = pty.fork()
     if process == 0:
