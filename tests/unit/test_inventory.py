@@ -1,3 +1,4 @@
+import functools
 import json
 import re
 import subprocess
@@ -14,7 +15,8 @@ FIRST = LISTS["FIRST"].split()
 PLACE = ("dev_server", "dev_dir", "dev_ssh_port", "dev_http_port", "dev_https_port")
 
 
-def _place(*inventories: str) -> set[str]:
+@functools.cache
+def _place(*inventories: str) -> frozenset[str]:
     done = subprocess.run(
         ["ansible-inventory", *(f"--inventory={path}" for path in inventories), "--host=dev"],
         cwd=ROOT,
@@ -23,7 +25,7 @@ def _place(*inventories: str) -> set[str]:
         check=True,
     )
     host = json.loads(done.stdout)
-    return {f"{name}={host[name]}" for name in PLACE}
+    return frozenset(f"{name}={host[name]}" for name in PLACE)
 
 
 def _inventories(config: dict, scenario: Path) -> list[str]:
@@ -76,7 +78,7 @@ def test_every_step_of_a_scenario_runs() -> None:
                     assert name[:-4] in (own or {}) or (file.parent / name).exists(), (file, name)
 
 
-def test_default_converges_by_what_site_yml_consists_of() -> None:
+def test_scenarios_converge_by_what_site_yml_consists_of() -> None:
     def imported(file: Path) -> list[str]:
         paths = (
             play["ansible.builtin.import_playbook"] for play in yaml.safe_load(file.read_text())
@@ -85,4 +87,5 @@ def test_default_converges_by_what_site_yml_consists_of() -> None:
 
     whole = imported(ROOT / "site.yml")
     assert len(whole) == 4
-    assert imported(ROOT / "molecule/default/converge.yml") == whole
+    for name in ("default/converge.yml", "shared/site.yml"):
+        assert imported(ROOT / "molecule" / name) == whole

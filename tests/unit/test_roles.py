@@ -1,5 +1,6 @@
 """What holds for every role: specs, defaults, READMEs and size agree with each other."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,3 +53,17 @@ def test_collections_are_those_of_the_locked_ansible() -> None:
         manifest = site / "ansible_collections" / folder / "MANIFEST.json"
         version = yaml.safe_load(manifest.read_text())["collection_info"]["version"]
         assert version == collection["version"], collection["name"]
+
+
+def test_collections_that_are_used_are_required() -> None:
+    files = [
+        file
+        for folder in ("molecule", "playbooks", "roles")
+        for file in (ROOT / folder).rglob("*")
+        if file.suffix in {".yml", ".j2"}
+    ]
+    # A module, a filter or a lookup by its full name; Ansible's own collection needs no line.
+    name = re.compile(r"\b((?:ansible\.posix|community\.\w+))\.\w+")
+    used = {found for file in files for found in name.findall(file.read_text())}
+    wanted = yaml.safe_load((ROOT / "requirements.yml").read_text())["collections"]
+    assert used == {collection["name"] for collection in wanted}

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, Request
 
 OUTPUT = Path(__file__).parents[3] / ".cache/browser"
 
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium-headless-shell")
 OPTIONS = [
     "--headless",
     "--no-sandbox",  # CI runs as root
