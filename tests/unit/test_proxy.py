@@ -7,7 +7,7 @@ from typing import Any
 import jinja2
 import pytest
 import yaml
-from ansible.plugins.test.core import TestModule
+from ansible.plugins.test import core
 
 ROLE = Path(__file__).parents[2] / "roles/proxy"
 SOCKET = "/var/run/docker.sock"
@@ -126,7 +126,7 @@ def test_connections_outlive_a_reload_where_nginx_can(version: str, kept: bool) 
     environment = jinja2.Environment(  # noqa: S701 # it is not HTML
         loader=jinja2.FileSystemLoader(ROLE / "templates"), undefined=jinja2.StrictUndefined
     )
-    environment.tests["version"] = TestModule().tests()["version"]
+    environment.tests["version"] = core.TestModule().tests()["version"]
     text = environment.get_template("flask-vps.conf.j2").render(
         proxy_http_port=80, proxy_https_port=443, __proxy_nginx_version=version
     )
