@@ -80,24 +80,24 @@ test-molecule: .venv/.locked ## All Molecule scenarios, in throwaway servers (LA
 	@mkdir -p .cache
 	clean() {
 		{
-			printf '%s\n' "$$@" | xargs -P 2 -n 1 molecule destroy -s
+			printf '%s\n' "$$@" | xargs -r -P 2 -n 1 molecule destroy -s
 			molecule reset $(addprefix -s ,$(sort $(LANE_1) $(LANE_2) $(LANE_3)))
 		} >.cache/destroy.log 2>&1 || { cat .cache/destroy.log; return 1; }
 	}
-	# The others end with their own servers, unless something ends them.
+	# Lanes end with their servers, unless something ends them.
 	trap 'clean $(FIRST) $(APART)' EXIT
 	clean $(FIRST)
 	# All lanes need the engine and the images of servers.
-	scripts/side-by-side 1="molecule create -s default" $(if $(CHECKS),2="make $(wordlist 1,2,$(CHECKS))")
-	# What default builds on its server, the other lanes wait for. Those that share a server find it set up.
+	scripts/side-by-side 1="molecule create -s default" $(if $(CHECKS),2="make $(word 1,$(CHECKS))")
+	# What default builds on its server, the other lanes wait for: there is time for checks that need no server.
 	export IMAGES_AWAITED='$(filter default,$(LANE_1))'
 	# The load of deploys lasts as long as they do, so the other lanes step back.
 	# Not by make's own name for itself: it would run the whole of this where `make -n` only asks what it would do.
 	scripts/side-by-side \
 		1="nice make test-scenarios SCENARIOS='$(LANE_1)'" \
 		2="$(if $(CHECKS),nice make $(wordlist 3,9,$(CHECKS)) &&) nice make test-scenarios SCENARIOS='$(LANE_2)'" \
-		3="make test-scenarios SCENARIOS='$(LANE_3)'"
-	trap 'clean $(FIRST)' EXIT
+		3="$(if $(CHECKS),nice make $(word 2,$(CHECKS)) &&) make test-scenarios SCENARIOS='$(LANE_3)'"
+	trap clean EXIT
 
 .PHONY: test-scenarios
 test-scenarios:
@@ -110,6 +110,9 @@ test-scenarios:
 			# The next ones find the server there and set up.
 			export CREATE_PLAYBOOK=created.yml SITE_PLAYBOOK=playbooks/deploy.yml
 		fi
+	done
+	for scenario in $(filter $(FIRST),$(SCENARIOS)); do
+		molecule destroy -s $$scenario
 	done
 	echo "== done, $$(date +%T)"
 
