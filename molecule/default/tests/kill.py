@@ -54,6 +54,29 @@ def test_container_that_still_starts_can_be_stopped(site: Site, part: str, after
     eventually(served_again, seconds=60)
 
 
+@pytest.mark.parametrize(
+    ("change", "ends"),
+    # The negative control: the settings without what a new worker has of its master.
+    [("", True), ("/^hook-asap = unix_signal:1 /d", False)],
+)
+def test_new_worker_can_be_stopped(site: Site, change: str, ends: bool) -> None:
+    web = site.container("-web-")
+    settings = f"/opt/flask-vps/apps/{web.partition('-')[0]}/current/uwsgi.ini"
+    # The sleep makes the instant before a worker's own hook long enough to meet.
+    script = """
+        trap 'docker rm --force naive >/dev/null' EXIT
+        sed -e 's/^hook-post-fork/hook-post-fork = exec:sleep 60\\n&/' -e "$1" "$2" >/run/naive.ini
+        docker run --detach --init --name naive --tmpfs /sockets:mode=1777 \
+            --volume /run/naive.ini:/etc/uwsgi.ini:ro --entrypoint uwsgi "$3" \
+            --ini /etc/uwsgi.ini >/dev/null
+        timeout 30 sh -c 'until docker logs naive 2>&1 | grep -q master-start; do sleep 0.1; done'
+        docker kill --signal TERM naive >/dev/null
+        timeout 10 docker wait naive >/dev/null || echo lives
+    """
+    image = site.containers()[web]["Config"]["Image"]
+    assert (not site.on_server("sh", "-euc", script, "sh", change, settings, image)) == ends
+
+
 def test_bare_process_1_misses_its_stop(site: Site) -> None:
     image = site.containers()[site.container("-vhost-")]["Config"]["Image"]
     run = ["docker", "run", "--detach", "--name", "naive", "--entrypoint", "sleep", image, "60"]
