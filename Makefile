@@ -66,7 +66,7 @@ test-vagrant: ## Whether Vagrant accepts the Vagrantfile
 
 # Three lanes side by side, as a scenario waits for a good part of its time. Those of a lane that share a server stand in
 # the order in which they can.
-LANE_1 = default browser apps sources
+LANE_1 = default browser apps hostile sources
 LANE_2 = debian12 ubuntu contract
 LANE_3 = deploy chaos engine
 # Each has a server of its own.

@@ -1,0 +1,64 @@
+"""Says what reached it, and does whatever it is told: an app that nobody should trust."""
+
+import contextlib
+import hashlib
+import io
+import time
+import traceback
+
+from flask import Flask, Response, jsonify, request
+
+app = Flask(__name__)
+
+
+@app.get("/health")
+def health() -> str:
+    """Answer as long as the app runs."""
+    return "ok"
+
+
+@app.route("/echo", methods=["GET", "POST", "PUT"])
+@app.route("/echo/<path:_path>", methods=["GET", "POST", "PUT"])
+def echo(_path: str = "") -> Response:
+    """Describe the request, its headers and its body."""
+    body = request.get_data()
+    return jsonify(
+        url=request.url,
+        host=request.host,
+        scheme=request.scheme,
+        path=request.path,
+        script_name=request.environ.get("SCRIPT_NAME", ""),
+        server_name=request.environ.get("SERVER_NAME", ""),
+        remote=request.remote_addr,
+        headers=dict(request.headers),
+        length=len(body),
+        sha256=hashlib.sha256(body).hexdigest(),
+    )
+
+
+@app.get("/headers/<int:size>")
+def headers(size: int) -> Response:
+    """Answer with `size` bytes of headers, in cookies of at most 4,000."""
+    response = Response("ok")
+    for number, start in enumerate(range(0, size, 4000)):
+        response.set_cookie(f"c{number}", "x" * min(4000, size - start))
+    return response
+
+
+@app.get("/slow/<float:seconds>")
+def slow(seconds: float) -> str:
+    """Answer after a while."""
+    time.sleep(seconds)
+    return "slow"
+
+
+@app.post("/run")
+def run() -> Response:
+    """Run Python code as the app and return what it prints: what an attacker inside could do."""
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        try:
+            exec(request.get_data(as_text=True), {})  # noqa: S102  # what this app is for
+        except Exception:
+            traceback.print_exc(file=output)
+    return Response(output.getvalue(), mimetype="text/plain")
