@@ -2,13 +2,21 @@
 
 import getpass
 import os
+import shlex
 import socket
 import subprocess
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
+
+# A run renews its lock this often. One that was not renewed for so long is free for others: the
+# machine of its run is gone.
+HEARTBEAT_SECONDS = 20
+EXPIRY_SECONDS = 300
 
 
 def started(pid: int) -> str:
@@ -37,7 +45,20 @@ def started(pid: int) -> str:
     return subprocess.run(ps, capture_output=True, text=True, check=False).stdout.strip()
 
 
-def is_gone(holder: dict[str, Any], here: str) -> bool:
+def machine() -> str:
+    """
+    Name this machine and its process numbers.
+
+    Two containers may have the same host name, and each has processes of its own, so the name of
+    the process namespace belongs to it (see pid_namespaces(7)).
+    """
+    try:
+        return f"{socket.gethostname()} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return socket.gethostname()
+
+
+def is_gone(holder: dict[str, Any], here: str, silent_seconds: float = 0) -> bool:
     """
     Tell whether a holder certainly runs no more.
 
@@ -46,16 +67,19 @@ def is_gone(holder: dict[str, Any], here: str) -> bool:
     holder : dict
         Who has the lock.
     here : str
-        Name of this machine.
+        This machine, as `machine` names it.
+    silent_seconds : float
+        Time since the holder last renewed the lock, in seconds.
 
     Returns
     -------
     bool
-        False for a holder on another machine, of which nothing can be known here.
+        Of a holder on another machine nothing is known here but that it renews its lock. One from
+        before locks were renewed never counts as gone there.
     """
-    if holder.get("host") != here or "pid" not in holder:
-        return False
-    return started(int(holder["pid"])) != holder.get("started")
+    if "pid" in holder and holder.get("machine", holder.get("host")) in (here, here.split()[0]):
+        return started(int(holder["pid"])) != holder.get("started")
+    return bool(holder.get("renewed")) and silent_seconds > EXPIRY_SECONDS
 
 
 def describe(holder: dict[str, Any]) -> str:
@@ -70,7 +94,7 @@ class ActionModule(ActionBase):
     """Take the lock for this run, give it back, or remove whoever's it is."""
 
     _supports_check_mode = True
-    _VALID_ARGS = frozenset(("state", "path", "purpose"))
+    _VALID_ARGS = frozenset(("state", "path", "purpose", "renew_seconds"))
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the action."""
@@ -86,37 +110,88 @@ class ActionModule(ActionBase):
             if broken and not self._task.check_mode:
                 answer = self._module(task_vars, state="given_back", path=path, holder=holder)
             said = f"The lock: {describe(holder)}." if holder else "Nobody holds the lock."
+            if holder and holder.get("renewed"):
+                said += f" Last renewed {answer.get('silent_seconds', 0):.0f} seconds ago."
             return result | answer | {"changed": broken, "msg": said}
 
         answer = self._module(task_vars, state="taken", path=path, holder=me)
         if self._task.check_mode:
             return result | answer | {"holder": me}
         holder = answer.get("holder")
-        if holder and holder["id"] != me["id"] and is_gone(holder, me["host"]):
+        silent = answer.get("silent_seconds", 0)
+        if holder and holder["id"] != me["id"] and is_gone(holder, me["machine"], silent):
             text = f"Taking over the lock of {describe(holder)}, which ended without giving it back"
             self._display.display(f"{text}.", color="yellow")
             answer = self._module(task_vars, state="taken", path=path, holder=me, instead_of=holder)
             holder = answer.get("holder")
+        if holder and holder["id"] == me["id"]:
+            self._renew(path, me)
         if answer.get("failed") or holder is None or holder["id"] == me["id"]:
             return result | answer
+        wait = (
+            f"If it was killed on another machine, its lock expires {EXPIRY_SECONDS // 60} minutes "
+            f"after its last sign of life, which was {silent:.0f} seconds ago. To remove it now: "
+            if holder.get("renewed")
+            else "If it was killed on another machine, remove its lock: "
+        )
         return result | {
             "failed": True,
             "msg": (
                 f"Another run changes the releases of this server: {describe(holder)}. Nothing was "
-                "changed. Wait until it has ended. If it was killed on another machine, remove "
-                "its lock: "
+                f"changed. Wait until it has ended. {wait}"
                 "ansible-playbook playbooks/unlock.yml -i INVENTORY"
             ),
         }
 
+    def _renew(self, path: str, me: dict[str, Any]) -> None:
+        """Renew the lock in the background, as long as this run lives and holds it."""
+        # A second fork makes it nobody's child: Ansible waits for no process that it does not know.
+        if child := os.fork():
+            os.waitpid(child, 0)
+            return
+        try:
+            os.setsid()
+            if os.fork() == 0:
+                null = os.open(os.devnull, os.O_RDWR)
+                for descriptor in (0, 1, 2):
+                    os.dup2(null, descriptor)
+                self._renew_until_it_ends(path, me)
+        finally:
+            os._exit(0)
+
+    def _renew_until_it_ends(self, path: str, me: dict[str, Any]) -> None:
+        renew = (
+            f"grep -qF {shlex.quote(me['id'])} {shlex.quote(path)} && touch -c {shlex.quote(path)}"
+        )
+        pause = float(self._task.args.get("renew_seconds", HEARTBEAT_SECONDS))
+        due = time.monotonic() + pause
+        unheard = 0
+        while started(me["pid"]) == me["started"]:
+            time.sleep(0.5)
+            if time.monotonic() < due:
+                continue
+            due = time.monotonic() + pause
+            try:
+                answer = self._low_level_execute_command(renew)
+            except AnsibleError:
+                # A connection that is lost for a moment: the next try may get through.
+                continue
+            # Given back, or somebody else's now: two answers, since one may be a moment's failure.
+            unheard = 0 if answer["rc"] == 0 else unheard + 1
+            if unheard > 1:
+                return
+
     def _me(self) -> dict[str, Any]:
         # Tasks run in children of the process that ansible-playbook is.
         pid = os.getppid()
-        host, begun = socket.gethostname(), started(pid)
+        here, begun = machine(), started(pid)
         return {
-            "id": f"{host} {pid} {begun}",
+            "id": f"{here} {pid} {begun}",
             "user": getpass.getuser(),
-            "host": host,
+            "host": socket.gethostname(),
+            "machine": here,
+            # It is renewed, and so may expire.
+            "renewed": True,
             "pid": pid,
             "started": begun,
             "since": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),

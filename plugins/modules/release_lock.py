@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,10 @@ EXAMPLES = r"""
 
 RETURN = r"""
 holder: {description: Who has the lock after this., type: dict, returned: always}
+silent_seconds:
+  description: Time since the lock was last taken or renewed, by the server's own clock, in seconds.
+  type: float
+  returned: always
 """
 
 
@@ -48,6 +53,14 @@ def read(path: Path) -> dict[str, Any] | None:
         return json.loads(text)
     except ValueError:
         return {"id": "", "user": "unknown", "host": "unknown", "since": "unknown"}
+
+
+def silence(path: Path) -> float:
+    """Tell how long ago the lock was taken or renewed, in seconds; 0 if nobody has it."""
+    try:
+        return max(0.0, time.time() - path.stat().st_mtime)
+    except FileNotFoundError:
+        return 0.0
 
 
 def take(path: Path, holder: dict[str, Any], instead_of: dict[str, Any] | None) -> dict[str, Any]:
@@ -100,7 +113,7 @@ def main() -> None:
     options = module.params
     path = Path(options["path"])
     if module.check_mode or options["state"] == "read":
-        module.exit_json(changed=False, holder=read(path))
+        module.exit_json(changed=False, holder=read(path), silent_seconds=silence(path))
     with alone(path):
         if options["state"] == "taken":
             holder = take(path, options["holder"], options["instead_of"])
@@ -109,7 +122,8 @@ def main() -> None:
             if holder is not None and holder["id"] == options["holder"].get("id"):
                 path.unlink()
                 holder = None
-    module.exit_json(changed=False, holder=holder)
+        silent = silence(path)
+    module.exit_json(changed=False, holder=holder, silent_seconds=silent)
 
 
 if __name__ == "__main__":

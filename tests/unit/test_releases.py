@@ -3,7 +3,9 @@
 import importlib.util
 import json
 import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -195,6 +197,87 @@ def test_only_a_holder_of_this_machine_can_be_known_to_be_gone() -> None:
     assert lock_action.is_gone({**alive, "started": "another time"}, here)
     assert lock_action.is_gone({**alive, "pid": 2**22 + 1}, here)
     assert not lock_action.is_gone({**alive, "host": "there", "pid": 2**22 + 1}, here)
+
+
+def test_a_holder_on_another_machine_is_gone_once_it_is_silent() -> None:
+    there = {"host": "here", "machine": "here pid:[2]", "pid": 1, "started": "x", "renewed": True}
+    here = "here pid:[1]"
+    assert not lock_action.is_gone(there, here, lock_action.EXPIRY_SECONDS - 1)
+    assert lock_action.is_gone(there, here, lock_action.EXPIRY_SECONDS + 1)
+    # One of an older release of this project renews nothing.
+    old = {"host": "there", "pid": 1, "started": "x"}
+    assert not lock_action.is_gone(old, here, lock_action.EXPIRY_SECONDS + 1)
+
+
+def _locked_run(lock: Path, *tasks: dict) -> list[dict]:
+    """Give a play that takes the lock on this machine and then does `tasks`."""
+    take = {"state": "taken", "path": str(lock), "renew_seconds": 0.5}
+    return [
+        {
+            "hosts": "localhost",
+            "connection": "local",
+            "gather_facts": False,
+            "tasks": [{"release_lock": take}, *tasks],
+        }
+    ]
+
+
+def _play(folder: Path, play: list[dict]) -> subprocess.CompletedProcess[str]:
+    file = folder / "play.yml"
+    file.write_text(json.dumps(play))
+    program = Path(sys.executable).with_name("ansible-playbook")
+    command = [
+        program,
+        "-i",
+        "localhost,",
+        "-e",
+        f"ansible_python_interpreter={sys.executable}",
+        file,
+    ]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT, timeout=60
+    )
+
+
+def test_a_run_renews_its_lock_until_it_ends(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    old = {
+        "ansible.builtin.file": {
+            "path": str(lock),
+            "state": "touch",
+            "modification_time": "202001010000.00",
+        }
+    }
+    done = _play(tmp_path, _locked_run(lock, old, {"ansible.builtin.pause": {"seconds": 3}}))
+    assert done.returncode == 0, done.stdout
+    assert time.time() - lock.stat().st_mtime < 60
+    # It was not given back, as by a run that is killed, and nobody renews it any more.
+    time.sleep(1.5)
+    os.utime(lock, (0, 0))
+    time.sleep(1.5)
+    assert lock.stat().st_mtime == 0
+
+
+def test_the_lock_of_a_silent_machine_is_taken_over_and_a_living_one_is_not(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    holder = {
+        "id": "ci",
+        "user": "ci",
+        "host": "gone",
+        "machine": "gone",
+        "renewed": True,
+        "pid": 1,
+    }
+    lock.write_text(json.dumps(holder))
+    refused = _play(tmp_path, _locked_run(lock))
+    assert refused.returncode != 0
+    assert "its lock expires 5 minutes after its last sign of life" in refused.stdout
+    assert json.loads(lock.read_text()) == holder
+    os.utime(lock, (time.time() - 301, time.time() - 301))
+    taken = _play(tmp_path, _locked_run(lock))
+    assert taken.returncode == 0, taken.stdout
+    assert json.loads(lock.read_text())["id"] != "ci"
 
 
 def test_allowed_networks_are_read_or_refused() -> None:
