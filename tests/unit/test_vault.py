@@ -151,6 +151,18 @@ def test_a_second_run_adds_what_a_new_app_needs_and_keeps_the_rest(with_vault: P
     assert vault_file(project).read_bytes() == whole
 
 
+@pytest.mark.parametrize("where", ["group_vars/all/secrets.yml", "host_vars/web1.yml"])
+def test_secrets_that_stand_elsewhere_are_not_hidden_by_a_vault(project: Path, where: str) -> None:
+    file = project / "inventory/prod" / where
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("---\nvault_app_secrets:\n  shop: {SECRET_KEY: abc}\n")
+    done = run(project, "scripts/vault", "inventory/prod")
+    assert done.returncode != 0
+    assert f"{where} sets vault_app_secrets" in done.stderr
+    assert not vault_file(project).exists()
+    assert not (project / ".vault-passphrase").exists()
+
+
 def test_one_secret_is_renewed_on_demand(with_vault: Path) -> None:
     project = with_vault
     before = secrets_of(project)
