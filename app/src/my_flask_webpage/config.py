@@ -10,6 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import click
+from flask.cli import run_command
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -62,7 +64,9 @@ def load_config(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
     """
     environ = os.environ if environ is None else environ
     # The default is the strict one: what someone forgets to set must not open a hole.
-    environment = environ.get("APP_ENV") or "production"
+    environment = environ.get("APP_ENV") or (
+        "development" if is_development_server() else "production"
+    )
     if environment not in ENVIRONMENTS:
         raise ConfigError(f"APP_ENV is {environment!r}; it must be one of {list(ENVIRONMENTS)}.")
     production = environment == "production"
@@ -106,6 +110,12 @@ def load_config(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
         "WTF_CSRF_TIME_LIMIT": None,
         "WTF_CSRF_SSL_STRICT": False,  # security.py has a check that suits proxies better
     }
+
+
+def is_development_server() -> bool:
+    """Tell whether ``flask run`` loads the app: Flask says that it is not for production."""
+    context = click.get_current_context(silent=True)
+    return context is not None and context.command is run_command
 
 
 def read_secret(name: str, environ: Mapping[str, str]) -> str | None:

@@ -92,5 +92,9 @@ def init_app(app: Flask) -> None:
             "status": response.status_code,
             "duration_ms": round((time.perf_counter() - g.started) * 1000, 1),
         }
-        access.info("%s %s %s %s %sms", *fields.values(), extra={"fields": fields}, stacklevel=1)
+        # Flask's development server prints each request itself.
+        if not request.environ.get("SERVER_SOFTWARE", "").startswith("Werkzeug/"):
+            access.info(
+                "%s %s %s %s %sms", *fields.values(), extra={"fields": fields}, stacklevel=1
+            )
         return response
