@@ -354,7 +354,10 @@ class Tree:
             if real in self.folders:
                 self._publish(real, f"{name}/", [*way, real], found, problems, most)
             elif most and len(found) >= most:
-                raise SourceError(f"its links make more than {most} files of it")
+                raise SourceError(
+                    f"it would be more than {most} files, its links counted, and "
+                    f"app_source_max_files is {most}"
+                )
             else:
                 found[name] = real
 

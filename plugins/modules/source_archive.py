@@ -334,7 +334,7 @@ def main() -> None:
     if GitIgnoreSpec is None:
         module.fail_json(msg=missing_required_lib("pathspec"))
     try:
-        module.exit_json(**_archive(module.params, module.check_mode))
+        module.exit_json(**archive(module.params, module.check_mode))
     except (SourceError, OSError, tarfile.TarError) as error:
         module.fail_json(msg=_printable(str(error)))
 
@@ -344,7 +344,27 @@ def _printable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def _archive(options: dict[str, Any], check: bool) -> dict[str, Any]:
+def archive(options: dict[str, Any], check: bool = False) -> dict[str, Any]:
+    """
+    Look at a source, and pack it.
+
+    Parameters
+    ----------
+    options : dict
+        The module's options.
+    check : bool, optional
+        Whether to leave the archive as it is.
+
+    Returns
+    -------
+    dict
+        What the module returns.
+
+    Raises
+    ------
+    SourceError
+        If something is wrong with the source.
+    """
     root = Path(options["path"])
     if not root.is_dir():
         raise SourceError(f"The source {root} is not a folder on the controller.")
