@@ -1,9 +1,20 @@
 """What a source brings reaches visitors only as its own files, and the server only as files."""
 
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
 import hostile
 import pytest
+import yaml
 from conftest import Answer, Site
 
+PROJECT = Path(__file__).parents[3]
+PROBE = PROJECT / "tests/apps/probe"
+INVENTORY = PROJECT / "molecule/hostile/inventory/hosts.yml"
+ENTRY = yaml.safe_load(INVENTORY.read_text())["servers"]["hosts"]["dev"]["scenario_probe"]
 STATIC = "/opt/flask-vps/edge/static"
 
 
@@ -119,3 +130,52 @@ def write(site: Site, path: str) -> None:
 
 def remove(site: Site, *paths: str) -> None:
     site.on_server("rm", "-rf", *paths)
+
+
+def test_a_source_that_git_would_run_or_that_leads_out_is_refused(
+    site: Site, tmp_path: Path
+) -> None:
+    before = state(site)
+    bare, links = tmp_path / "bare", tmp_path / "links"
+    for folder in (bare, links):
+        shutil.copytree(PROBE, folder, symlinks=True)
+    git = ["git", "-c", "user.name=n", "-c", "user.email=n@n.dev"]
+    # A repository's parts as ordinary files, whose configuration names a program.
+    mark, program = tmp_path / "was-run", tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {mark}\n")
+    program.chmod(0o755)
+    subprocess.run([*git, "init", "--quiet", "--bare", bare / "made"], check=True)
+    for part in ("HEAD", "objects", "refs"):
+        (bare / "made" / part).rename(bare / part)
+    (bare / "config").write_text(
+        f"[core]\n\tbare = false\n\tworktree = .\n\tfsmonitor = {program}\n"
+    )
+    answer = deploy(bare, "--check")
+    assert f"{bare} looks like a git repository" in answer
+    assert not mark.exists()
+    # From an address, a folder that is a link to another app's release.
+    shutil.rmtree(links / "static")
+    (links / "static").symlink_to("/opt/flask-vps/apps/my_flask_webpage/current")
+    for arguments in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message=one"]):
+        subprocess.run([*git, *arguments], cwd=links, check=True)
+    answer = deploy(f"file://{links}")
+    assert "apps.probe.static: static is a link to /opt/flask-vps/apps/my_flask" in answer
+    assert state(site) == before
+
+
+def state(site: Site) -> str:
+    """Say which containers run, and what the app has on the server."""
+    return site.on_server("sh", "-c", "docker ps -q; find /opt/flask-vps/apps/probe | sort")
+
+
+def deploy(source: Path | str, *options: str) -> str:
+    """Deploy the probe from elsewhere, which fails, and return what is printed."""
+    folders = os.environ["SITE_INVENTORIES"].split(",")
+    command = ["ansible-playbook", "playbooks/deploy.yml", "-e", "app=probe", *options]
+    for folder in folders:
+        command += ["-i", folder]
+    entry = {**ENTRY, "source": str(source)}
+    command += ["-e", json.dumps({"scenario_probe": entry})]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0, done.stdout
+    return " ".join(done.stdout.split())
