@@ -100,21 +100,23 @@ def _names(root: Path) -> Iterator[str]:
         yield from (file.relative_to(root).as_posix() for file in _walk(root, [(root, usually)]))
         return
     tracked, submodules, others = found
+    known = {"": True}  # folders that do not lie behind a link
     for names, spec in ((tracked, never), (others, usually)):
         for name in names:
             # With a slash it is another work tree, which lies there and is no submodule.
             plain = name.rstrip("/")
             if not _safe(plain) or spec.check_file(name).include:
                 continue
-            kind = _kind(root, plain)
+            kind = _kind(root, plain, known)
             if kind in ("file", "link"):
                 yield plain
             elif kind == "folder" and name != plain:
                 yield from _within(root, plain)
     for name in submodules:
-        if not _safe(name) or _kind(root, name) != "folder":
+        if not _safe(name) or _kind(root, name, known) != "folder":
             continue
-        if os.path.lexists(root / name / ".git"):
+        inner = work_tree(root / name)
+        if inner and inner.top == root / name:
             yield from _within(root, name)
         elif tree.names_submodule(root / name):
             raise SourceError(
@@ -132,19 +134,24 @@ def _safe(name: str) -> bool:
     return not {"", ".", "..", ".git"} & {part.lower() for part in name.rstrip("/").split("/")}
 
 
-def _kind(root: Path, name: str) -> str:
+def _kind(root: Path, name: str, known: dict[str, bool]) -> str:
     """Tell a file, a link or a folder that is there from what is not, or lies behind a link."""
-    path = root
-    for part in name.split("/")[:-1]:
-        path /= part
-        if path.is_symlink():
-            return ""
+    if not _is_real(root, name.rpartition("/")[0], known):
+        return ""
     try:
         mode = (root / name).lstat().st_mode
     except OSError:
         return ""
     kinds = {stat.S_IFREG: "file", stat.S_IFLNK: "link", stat.S_IFDIR: "folder"}
     return kinds.get(stat.S_IFMT(mode), "")
+
+
+def _is_real(root: Path, folder: str, known: dict[str, bool]) -> bool:
+    """Tell whether no part of a folder's path is a link."""
+    if folder not in known:
+        above = folder.rpartition("/")[0]
+        known[folder] = _is_real(root, above, known) and not (root / folder).is_symlink()
+    return known[folder]
 
 
 def _docker_spec(root: Path) -> GitIgnoreSpec:

@@ -91,7 +91,7 @@ commit:
 # What something on the server reads through a link, as root or for a build.
 READ_IN_PLACE = (
     *("requirements.txt", "pyproject.toml", "pdm.lock", "uv.lock", "poetry.lock"),
-    *("setup.py", "setup.cfg", ".dockerignore"),
+    *("setup.py", "setup.cfg"),
 )
 MEND_LINK = "Put a copy in place of the link, or mend the entry."
 
@@ -263,7 +263,8 @@ def problems_of(tree: Tree, options: dict[str, Any], sizes: dict[str, int]) -> l
         check_size(sizes, *limits)
     except SourceError as error:
         found.append(f"{where}.source: {error}")
-    for name in READ_IN_PLACE:
+    # Docker looks for one beside each Dockerfile.
+    for name in (*READ_IN_PLACE, *(n for n in tree.links if n.endswith(".dockerignore"))):
         if tree.links.get(name) is not None:
             try:
                 tree.resolve(name)

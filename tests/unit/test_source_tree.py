@@ -196,6 +196,7 @@ def test_a_static_folder_is_one_of_the_source(source: Path, static: str, said: s
         ("pyproject.toml", {}),
         ("poetry.lock", {}),
         (".dockerignore", {}),
+        ("docker/web.dockerignore", {}),
     ],
 )
 def test_so_are_the_other_paths_that_are_read_there(
