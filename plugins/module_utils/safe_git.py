@@ -48,6 +48,9 @@ HARMLESS = re.compile(
     r"|core\.sparsecheckout(cone)?|extensions\.objectformat)"
 )
 
+# By these git knows a repository; `commondir` says that the last two are elsewhere.
+BARE = ("HEAD", "commondir", "objects", "refs")
+
 
 class GitError(Exception):
     """Something that the operator can mend."""
@@ -117,12 +120,13 @@ def run(
 
 
 def looks_bare(folder: Path) -> bool:
-    """Tell whether git would take a folder for a repository without a work tree."""
-    if not os.path.lexists(folder / "HEAD"):
-        return False
-    return (folder / "commondir").is_file() or all(
-        (folder / name).is_dir() for name in ("objects", "refs")
-    )
+    """
+    Tell whether git may take a folder for a repository without a work tree.
+
+    Git does not look what kind of file each of the names is, and neither does this.
+    """
+    there = {name for name in BARE if os.path.lexists(folder / name)}
+    return "HEAD" in there and ("commondir" in there or {"objects", "refs"} <= there)
 
 
 def _directory(top: Path) -> Path | None:

@@ -114,8 +114,13 @@ def test_so_is_one_further_down_in_a_folder_or_from_an_address(
     assert not (tmp_path / MARK).exists()
 
 
-def test_one_whose_files_are_shared_with_another_counts_too(tmp_path: Path) -> None:
+def test_one_whose_parts_are_elsewhere_or_no_folders_counts_too(tmp_path: Path) -> None:
     (tmp_path / "HEAD").symlink_to("nowhere")
+    assert not looks_bare(tmp_path)
+    for name in ("objects", "refs"):
+        (tmp_path / name).write_text("")
+    assert looks_bare(tmp_path)
+    (tmp_path / "refs").unlink()
     assert not looks_bare(tmp_path)
     (tmp_path / "commondir").write_text("elsewhere")
     assert looks_bare(tmp_path)
