@@ -10,6 +10,7 @@ from ansible.module_utils.source_tree import SourceError, Tree, check_size, sour
 from conftest import PLUGINS, run_module
 from git_source import fetch
 from source_archive import archive
+from source_paths import astray
 
 
 def write(root: Path, *names: str) -> None:
@@ -318,6 +319,18 @@ def test_a_link_out_is_seen_on_the_server_too(source: Path, tmp_path: Path) -> N
     assert not (tmp_path / "web").exists()
     (source / "static/x").unlink()
     assert "app_source_max_files is 1" in publish(source, tmp_path / "web", max_files=1)["msg"]
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", ".dockerignore", "docker/web.dockerignore"])
+def test_a_build_on_the_server_reads_nothing_outside(source: Path, name: str) -> None:
+    write(source, "Dockerfile")
+    paths = {"apps.shop.dockerfile": "Dockerfile"}
+    assert astray(source, paths) == []
+    (source / name).parent.mkdir(exist_ok=True)
+    (source / name).unlink(missing_ok=True)
+    (source / name).symlink_to("/etc/shadow")
+    [text] = astray(source, paths)
+    assert f"{name} is a link to /etc/shadow, which leaves" in text
 
 
 # -- how much --------------------------------------------------------------------------------------
