@@ -131,6 +131,7 @@ def check_site(site: Site) -> list[Finding]:
         site.values.get("apps"), site.entry, site.public_ca, str(site.get("tls", "acme"))
     )
     found += _secrets(site) + _acme(site) + _images(site) + _files(site) + _engine(site)
+    found += _builds(site)
     for where, app in site.apps:
         if site.tls(app) == "own":
             found += check_certificate(app, where, site.read, site.now)
@@ -310,6 +311,36 @@ def _files(site: Site) -> list[Finding]:
     if str(http) == str(https):
         wrong = "is the port of proxy_http_port, too"
         found.append(Finding("proxy_https_port", wrong, "Choose two different ports", https))
+    return found
+
+
+def _builds(site: Site) -> list[Finding]:
+    """Look at what builds may reach and read, for they run code that nobody has looked at."""
+    found = []
+    # A throwaway server has nothing to reach, and may need it.
+    is_dev = TEST_ENVIRONMENTS.search(site.environment) or "dev_server" in site.names
+    for name in ("build_network", "app_build_network", "images_build_network"):
+        if site.get(name) == "host" and not is_dev:
+            wrong = (
+                "lets builds reach what listens on the server's 127.0.0.1, and all of its network"
+            )
+            fix = "Set it to default, and give the server a resolver that containers can reach"
+            found.append(Finding(name, wrong, fix, "host", warning=True))
+    for where, app in site.apps:
+        wanted = app.get("build_secrets")
+        if not wanted or not isinstance(wanted, list):
+            continue
+        spot = f"{where}.build_secrets"
+        if not app.get("dockerfile"):
+            wrong = "is for a Dockerfile of the app's own, and without dockerfile has no effect"
+            found.append(Finding(spot, wrong, "Remove it", wanted, warning=True))
+        for name in wanted:
+            variable = f"build_{name}"
+            known = site.get(variable) or site.get(f"app_{variable}")
+            if app.get("dockerfile") and isinstance(name, str) and not known:
+                wrong = f"names {name}, and {variable} is not set, so the build goes without"
+                fix = f"Set {variable}, or remove {name}"
+                found.append(Finding(spot, wrong, fix, wanted, warning=True))
     return found
 
 

@@ -13,6 +13,9 @@ GIT = re.compile(r"(https?|ssh|git|file)://|[^/@\s]+@[^/:\s]+:")
 FIRST_TO_STOP = ("vhost", "relay", "web")
 LAST_TO_STOP = ("db",)
 
+# What downloads of a build may need: roles/app/vars says where each comes from.
+BUILD_SECRETS = ("ca_bundle", "pip_index_url")
+
 # What the log of a release that did not start usually means.
 ADVICE = {
     r"Read-only file system: '?\"?(?P<path>/[^'\"\s]*)": (
@@ -83,6 +86,26 @@ def source_needs(entry: dict[str, Any]) -> dict[str, list[str]]:
     if "dockerfile" not in needs:
         needs["source"] = ["requirements.txt", "pyproject.toml", "setup.py"]
     return {f"apps.{entry['name']}.{key}": paths for key, paths in needs.items()}
+
+
+def build_secrets(entry: dict[str, Any]) -> list[str]:
+    """
+    Say what the build of an app's image may read.
+
+    Parameters
+    ----------
+    entry : dict
+        One entry of ``apps``.
+
+    Returns
+    -------
+    list of str
+        Ids of BuildKit secrets: for a Dockerfile of the app's own, which may do with them what it
+        likes, those that the entry names.
+    """
+    if entry.get("dockerfile"):
+        return [name for name in BUILD_SECRETS if name in (entry.get("build_secrets") or [])]
+    return list(BUILD_SECRETS)
 
 
 def wsgi_loader(module: str) -> str:
@@ -367,6 +390,7 @@ class FilterModule:
         return {
             "app_kind": app_kind,
             "app_volumes": app_volumes,
+            "build_secrets": build_secrets,
             "containers_of": containers_of,
             "is_git": is_git,
             "networks": networks,

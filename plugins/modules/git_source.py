@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.safe_git import GitError, looks_bare, run
 
 DOCUMENTATION = r"""
 module: git_source
@@ -67,14 +66,14 @@ ADVICE = {
     r"not found|does not appear to be a git repository|does not exist|not exist": (
         "there is no such repository, or the key may not read it. Mend `source` of the app's entry"
     ),
+    r"transport '\w+' not allowed": (
+        "a submodule's address, or the source's own, is none that is asked here. Submodules come "
+        "from https://, ssh:// or git@host:path; mend .gitmodules of the repository"
+    ),
     r"certificate problem|server certificate": (
         "the host's certificate is not trusted on this machine. Set git's http.sslCAInfo to your CA"
     ),
 }
-
-
-class GitError(Exception):
-    """Something that the operator can mend."""
 
 
 @contextmanager
@@ -87,12 +86,7 @@ def _environment(key: str) -> Iterator[dict[str, str]]:
             file.touch(0o600)
             file.write_text(key.strip().replace("\r", "") + "\n")
             ssh += ["-i", str(file), "-oIdentitiesOnly=yes", "-oIdentityAgent=none"]
-        yield {
-            **os.environ,
-            "GIT_TERMINAL_PROMPT": "0",
-            "LC_ALL": "C",
-            "GIT_SSH_COMMAND": " ".join(ssh),
-        }
+        yield {"GIT_SSH_COMMAND": " ".join(ssh)}
 
 
 def resolve(listing: str, version: str) -> str:
@@ -159,24 +153,19 @@ def fetch(url: str, version: str, dest: Path, key: str = "") -> str:
     with _environment(key) as env:
 
         def git(*arguments: str) -> str:
-            done = subprocess.run(
-                ["git", "-C", dest, *arguments],
-                env=env,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode != 0:
-                raise GitError(done.stderr.strip() or f"git {arguments[0]} failed")
-            return done.stdout
+            return run(dest / ".git", *arguments, cwd=dest, env=env)
 
-        if not (dest / ".git").is_dir():
+        # What a run that was killed has left is no repository.
+        if not looks_bare(dest / ".git"):
+            _remove(dest / ".git")
             git("init", "--quiet")
-        commit = resolve(git("ls-remote", url), version)
+        commit = resolve(git("ls-remote", "--", url), version)
         try:
             commit = git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}").strip()
         except GitError:
             commit = _download(git, url, commit)
+        # Nobody else is at work here: a run that was killed has left it.
+        (dest / ".git/index.lock").unlink(missing_ok=True)
         # Submodules' addresses may be relative to the repository's own.
         git("config", "remote.origin.url", url)
         git("checkout", "--quiet", "--force", "--detach", commit)
@@ -205,6 +194,13 @@ def _download(git: object, url: str, commit: str) -> str:
         raise GitError(f"it has no branch, tag or commit {commit!r}. {fix}") from None
 
 
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def explain(app: str, url: str, error: str) -> str:
     """Name the app, what went wrong and what to do."""
     advice = [text.format(app=app) for pattern, text in ADVICE.items() if re.search(pattern, error)]
@@ -228,8 +224,6 @@ def main() -> None:
         supports_check_mode=True,
     )
     options = module.params
-    if shutil.which("git") is None:
-        module.fail_json(msg="git is missing on this machine. Install it: sudo apt-get install git")
     dest = Path(options["dest"])
     dest.mkdir(parents=True, exist_ok=True, mode=0o700)
     # Several servers may want the same app at the same time.

@@ -5,43 +5,55 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import os
-import subprocess
+import stat
 import tarfile
-from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-
-try:
-    from pathspec import GitIgnoreSpec
-except ImportError:
-    GitIgnoreSpec = None
+from ansible.module_utils.safe_git import work_tree
+from ansible.module_utils.source_tree import (
+    GitIgnoreSpec,
+    SourceError,
+    Tree,
+    check_size,
+    source_files,
+)
 
 DOCUMENTATION = r"""
 module: source_archive
 short_description: Pack an app's source into a reproducible archive
 description:
-  - Packs a folder of the controller into a gzipped tar file. What .gitignore files name stays
-    out, and so do .git, virtual environments, bytecode and .env files.
+  - Packs a folder of the controller into a gzipped tar file. In a work tree of git's, what git
+    tracks and what it neither tracks nor ignores; elsewhere, what .gitignore files do not name.
+    What nobody commits stays out anyway, such as .git, virtual environments and .env files.
   - With O(dockerignore), what .dockerignore names stays out, too.
   - The same content gives the same archive, whenever and wherever it is packed.
+  - A source whose links lead out of it is refused, where something reads through them.
 options:
+  app: {description: Name of the app, for messages., type: str, default: ""}
   path: {description: The folder to pack., type: path, required: true}
   dest: {description: The archive to write; without it only the digest is computed., type: path}
   folder: {description: Pack only this folder of the path., type: str, default: ""}
-  gitignore:
-    description:
-      - Whether .gitignore counts. Not in a checkout, which holds what was committed and no more.
-    type: bool
-    default: true
+  commit:
+    description: The commit, if it is known. Otherwise the folder is asked.
+    type: str
+    default: ""
+  digest:
+    description: What the digest was when the source was looked at. Another one is an error.
+    type: str
+    default: ""
   needs:
     description:
       - What must be among the packed files, by the variable that says so. One of each list will
         do, as a file or as a folder.
     type: dict
     default: {}
+  static: {description: Folder whose files are to be published., type: str, default: ""}
+  max_mb: {description: How much may be packed, in MiB., type: int, default: 500}
+  max_files: {description: How many files may be packed., type: int, default: 50000}
   recipe:
     description:
       - A folder whose content goes beside the source, which then lies in C(source/). The digest is
@@ -69,106 +81,65 @@ digest:
   returned: always
 files: {description: How many files are inside., type: int, returned: always}
 commit:
-  description: The git commit of the folder, marked C(-dirty) if files differ; empty without git.
+  description:
+    - The first ten digits of the git commit of the folder, marked C(-dirty) if files differ; empty
+      without git.
   type: str
   returned: always
 """
 
-# Never wanted in an image, whatever .gitignore says.
-ALWAYS_IGNORED = (".git", ".venv", "venv", "__pycache__", "*.pyc", ".env", ".env.*", "node_modules")
+# What something on the server reads through a link, as root or for a build.
+READ_IN_PLACE = (
+    *("requirements.txt", "pyproject.toml", "pdm.lock", "uv.lock", "poetry.lock"),
+    *("setup.py", "setup.cfg"),
+)
+MEND_LINK = "Put a copy in place of the link, or mend the entry."
 
 
-def source_files(root: Path, gitignore: bool = True, dockerignore: bool = False) -> Iterator[Path]:
+class Digest:
+    """A file that keeps nothing but the SHA-256 of what is written to it."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def write(self, content: bytes) -> int:
+        """Take a part of the content."""
+        self._hash.update(content)
+        return len(content)
+
+    def name(self) -> str:
+        """Return the first 12 digits."""
+        return self._hash.hexdigest()[:12]
+
+
+def pack(files: Iterable[tuple[Path, str]], target: IO[bytes] | Digest) -> None:
     """
-    Walk a folder as git would.
-
-    Parameters
-    ----------
-    root : pathlib.Path
-        The folder to walk.
-    gitignore : bool, optional
-        Whether the folder's own .gitignore files count.
-    dockerignore : bool, optional
-        Whether the folder's .dockerignore counts; it cannot bring back what is ignored otherwise.
-
-    Yields
-    ------
-    pathlib.Path
-        Files and symbolic links below `root` that are not ignored, in a stable order.
-    """
-    specs = [(root, GitIgnoreSpec.from_lines(ALWAYS_IGNORED))]
-    docker = [(root, _docker_spec(root))] if dockerignore else []
-    for file in _walk(root, specs, gitignore):
-        if not _ignored(file, docker, is_folder=False):
-            yield file
-
-
-def _docker_spec(root: Path) -> GitIgnoreSpec:
-    # Its patterns are all anchored: https://docs.docker.com/build/concepts/context/
-    file = root / ".dockerignore"
-    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-    lines = []
-    for line in text.splitlines():
-        pattern = line.strip()
-        if pattern and not pattern.startswith("#"):
-            keep = "!" if pattern.startswith("!") else ""
-            lines.append(f"{keep}/{pattern.removeprefix('!').strip().strip('/')}")
-    return GitIgnoreSpec.from_lines(lines)
-
-
-def _walk(folder: Path, specs: list[tuple[Path, GitIgnoreSpec]], gitignore: bool) -> Iterator[Path]:
-    ignore_file = folder / ".gitignore"
-    if gitignore and ignore_file.is_file():
-        lines = ignore_file.read_text(encoding="utf-8", errors="replace").splitlines()
-        specs = [*specs, (folder, GitIgnoreSpec.from_lines(lines))]
-    for entry in sorted(folder.iterdir()):
-        is_folder = entry.is_dir() and not entry.is_symlink()
-        # The pattern "build/" names folders only, which the library tells by a trailing slash.
-        if _ignored(entry, specs, is_folder):
-            continue
-        if is_folder:
-            yield from _walk(entry, specs, gitignore)
-        elif entry.is_file() or entry.is_symlink():
-            yield entry
-
-
-def _ignored(entry: Path, specs: list[tuple[Path, GitIgnoreSpec]], is_folder: bool) -> bool:
-    verdict = False
-    for base, spec in specs:
-        name = entry.relative_to(base).as_posix() + ("/" if is_folder else "")
-        # The last file with an opinion wins, as in git: None means that no pattern matched.
-        include = spec.check_file(name).include
-        verdict = verdict if include is None else include
-    return verdict
-
-
-def pack(files: Iterable[tuple[Path, str]]) -> bytes:
-    """
-    Pack files.
+    Pack files, one block after the other.
 
     Parameters
     ----------
     files : iterable of (pathlib.Path, str)
         What to pack, and its name in the archive.
-
-    Returns
-    -------
-    bytes
-        A tar file; owners and times are zeroed, modes reduced to 644 and 755.
+    target : binary file
+        Gets a tar file; owners and times are zeroed, modes reduced to 644 and 755. A file with two
+        names is in it twice.
     """
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+    with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT) as tar:
         for file, name in files:
-            info = tar.gettarinfo(file, arcname=name)
-            info.uid = info.gid = info.mtime = 0
-            info.uname = info.gname = ""
-            info.mode = 0o755 if info.mode & 0o100 else 0o644
-            if info.isreg():
-                with file.open("rb") as content:
-                    tar.addfile(info, content)
-            else:
+            info = tarfile.TarInfo(name)
+            if file.is_symlink():
+                info.type, info.linkname, info.mode = tarfile.SYMTYPE, str(file.readlink()), 0o755
                 tar.addfile(info)
-    return buffer.getvalue()
+                continue
+            # Neither through a link that has come since, nor waiting for who writes to a pipe.
+            with os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as f:
+                state = os.fstat(f.fileno())
+                if not stat.S_ISREG(state.st_mode):
+                    raise SourceError(f"{file} is no file any more")
+                info.size, info.mode = state.st_size, 0o755 if state.st_mode & 0o100 else 0o644
+                tar.addfile(info, f)
+            # It would grow with their number, and nobody asks.
+            tar.members.clear()
 
 
 def named(files: Iterable[Path], root: Path, prefix: str = "") -> list[tuple[Path, str]]:
@@ -192,50 +163,170 @@ def named(files: Iterable[Path], root: Path, prefix: str = "") -> list[tuple[Pat
     return [(file, prefix + file.relative_to(root).as_posix()) for file in files]
 
 
-def git_commit(root: Path) -> str:
-    """Name the commit of a folder, which a person wants to know and the digest does not need."""
-    # Without tags: they move, and `--always` then gives the commit alone.
-    command = ["git", "-C", root, "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    except OSError:
-        return ""
-
-
-def lacking(names: Iterable[str], needs: dict[str, list[str]]) -> list[str]:
+def write_archive(members: Iterable[tuple[Path, str]], dest: Path, check: bool = False) -> bool:
     """
-    Say what is missing among packed files.
+    Write an archive, unless it is there already.
 
     Parameters
     ----------
-    names : iterable of str
-        Paths of the packed files.
+    members : iterable of (pathlib.Path, str)
+        As for `pack`.
+    dest : pathlib.Path
+        The archive. It is replaced as a whole.
+    check : bool, optional
+        Whether to leave the file as it is.
+
+    Returns
+    -------
+    bool
+        Whether it was, or would be, another one.
+    """
+    fresh = dest.with_name(f".{dest.name}.part")
+    # Readable by its maker alone: the source may be private.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+    try:
+        with (
+            os.fdopen(os.open(fresh, flags, 0o600), "wb") as file,
+            gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=6) as packed,
+        ):
+            pack(members, packed)
+        changed = not dest.exists() or _sum(dest) != _sum(fresh)
+        if changed and not check:
+            fresh.rename(dest)
+        return changed
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _sum(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def lacking(tree: Tree, needs: dict[str, list[str]]) -> list[str]:
+    """
+    Say what is missing among packed files, or leads out of them.
+
+    Parameters
+    ----------
+    tree : Tree
+        The packed files.
     needs : dict
         As the module's option of the same name.
 
     Returns
     -------
     list of str
-        A sentence for each variable whose files and folders are all missing.
+        A sentence for each variable whose files and folders are all missing, and for each path
+        that is there and leads nowhere.
     """
-    names = set(names)
-    there = names | {str(parent) for name in names for parent in PurePosixPath(name).parents}
-    return [
-        f"{variable}: the source has no {' or '.join(wanted)}, or its .gitignore names it."
-        for variable, wanted in needs.items()
-        if not there & {str(PurePosixPath(path)) for path in wanted}
-    ]
+    problems = []
+    for variable, wanted in needs.items():
+        there, wrong = False, ""
+        for path in wanted:
+            try:
+                tree.resolve(path)
+                there = True
+            except SourceError as error:
+                # A link to nowhere is no file that is missing.
+                wrong = wrong or (str(error) if tree.leaves(path) else "")
+        if wrong:
+            problems.append(f"{variable}: {wrong}. {MEND_LINK}")
+        elif not there:
+            missing = f"the source has no {' or '.join(wanted)}, or its .gitignore names it."
+            problems.append(f"{variable}: {missing}")
+    return problems
+
+
+def problems_of(tree: Tree, options: dict[str, Any], sizes: dict[str, int]) -> list[str]:
+    """
+    Say what is wrong with a source, as far as its names, links and sizes tell.
+
+    Parameters
+    ----------
+    tree : Tree
+        The packed files.
+    options : dict
+        The module's options.
+    sizes : dict
+        Size of each regular file by its name, in bytes.
+
+    Returns
+    -------
+    list of str
+        Sentences that name the variable, what is wrong, and what to do.
+    """
+    where = f"apps.{options['app']}" if options["app"] else "The source"
+    found = lacking(tree, options["needs"])
+    limits = (options["max_mb"], options["max_files"])
+    try:
+        check_size(sizes, *limits)
+    except SourceError as error:
+        found.append(f"{where}.source: {error}")
+    # Docker looks for one beside each Dockerfile.
+    for name in (*READ_IN_PLACE, *(n for n in tree.links if n.endswith(".dockerignore"))):
+        if tree.links.get(name) is not None:
+            try:
+                tree.resolve(name)
+            except SourceError as error:
+                found.append(f"{where}.source: {error}. {MEND_LINK}")
+    static = options["static"]
+    if static and not any(problem.startswith(f"{where}.static: ") for problem in found):
+        try:
+            public = tree.published(static, options["max_files"])
+            check_size({name: sizes[path] for name, path in public.items()}, *limits)
+        except SourceError as error:
+            found.append(f"{where}.static: {str(error).rstrip('.')}. {MEND_LINK}")
+    return list(dict.fromkeys(found))
+
+
+def inner_folder(root: Path, folder: str) -> Path:
+    """
+    Find the folder to pack within a source.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The source.
+    folder : str
+        Path relative to it.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder, links resolved.
+
+    Raises
+    ------
+    SourceError
+        If there is none, or it is not within the source.
+    """
+    top = root.resolve()
+    try:
+        found = (top / folder).resolve()
+    except (OSError, RuntimeError, ValueError):
+        found = None  # no name, or links in a circle
+    if found and not found.is_relative_to(top):
+        raise SourceError(f"{folder} leads out of the source: mend `folder` of the app's entry.")
+    if not found or not found.is_dir():
+        raise SourceError(f"The source has no folder {folder}: mend `folder` of the app's entry.")
+    return found
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
+            "app": {"type": "str", "default": ""},
             "path": {"type": "path", "required": True},
             "dest": {"type": "path"},
             "folder": {"type": "str", "default": ""},
-            "gitignore": {"type": "bool", "default": True},
+            "commit": {"type": "str", "default": ""},
+            "digest": {"type": "str", "default": ""},
             "needs": {"type": "dict", "default": {}},
+            "static": {"type": "str", "default": ""},
+            "max_mb": {"type": "int", "default": 500},
+            "max_files": {"type": "int", "default": 50000},
             "recipe": {"type": "path"},
             "dockerignore": {"type": "bool", "default": False},
         },
@@ -243,39 +334,69 @@ def main() -> None:
     )
     if GitIgnoreSpec is None:
         module.fail_json(msg=missing_required_lib("pathspec"))
-    root = Path(module.params["path"])
-    if not root.is_dir():
-        module.fail_json(msg=f"The source {root} is not a folder on the controller.")
-    folder = module.params["folder"]
-    if folder:
-        root, top = (root / folder).resolve(), root.resolve()
-        if not root.is_dir() or not root.is_relative_to(top):
-            module.fail_json(
-                msg=f"The source has no folder {folder}: mend `folder` of the app's entry."
-            )
+    try:
+        module.exit_json(**archive(module.params, module.check_mode))
+    except (SourceError, OSError, tarfile.TarError) as error:
+        module.fail_json(msg=_printable(str(error)))
 
-    files = list(source_files(root, module.params["gitignore"], module.params["dockerignore"]))
+
+def _printable(text: str) -> str:
+    # Names of files may hold bytes that are no text.
+    return text.encode(errors="backslashreplace").decode()
+
+
+def archive(options: dict[str, Any], check: bool = False) -> dict[str, Any]:
+    """
+    Look at a source, and pack it.
+
+    Parameters
+    ----------
+    options : dict
+        The module's options.
+    check : bool, optional
+        Whether to leave the archive as it is.
+
+    Returns
+    -------
+    dict
+        What the module returns.
+
+    Raises
+    ------
+    SourceError
+        If something is wrong with the source.
+    """
+    root = Path(options["path"])
+    if not root.is_dir():
+        raise SourceError(f"The source {root} is not a folder on the controller.")
+    root = inner_folder(root, options["folder"])
+    files = source_files(root, options["dockerignore"])
     if not files:
-        module.fail_json(msg=f"The source {root} holds no file that git would not ignore.")
-    if module.params["needs"]:
-        names = (name for _, name in named(files, root))
-        if problems := lacking(names, module.params["needs"]):
-            module.fail_json(msg="\n".join(problems))
-    digest = hashlib.sha256(pack(named(files, root))).hexdigest()[:12]
+        raise SourceError(f"The source {root} holds no file that git would not ignore.")
+    sizes = {
+        file.relative_to(root).as_posix(): file.lstat().st_size
+        for file in files
+        if not file.is_symlink()
+    }
+    if problems := problems_of(Tree.of(root, files), options, sizes):
+        raise SourceError("\n".join(problems))
+    digest = Digest()
+    pack(named(files, root), digest)
+    if options["digest"] not in ("", digest.name()):
+        raise SourceError(
+            f"The source of {options['app']} changed while it was being deployed. Deploy it again."
+        )
     changed = False
-    if module.params["dest"]:
-        dest = Path(module.params["dest"])
-        members = named(files, root, "source/" if module.params["recipe"] else "")
-        if module.params["recipe"]:
-            recipe = Path(module.params["recipe"])
+    if options["dest"]:
+        members = named(files, root, "source/" if options["recipe"] else "")
+        if options["recipe"]:
+            recipe = Path(options["recipe"])
             members += named((f for f in sorted(recipe.rglob("*")) if f.is_file()), recipe)
-        archive = gzip.compress(pack(members), mtime=0)
-        changed = not dest.exists() or dest.read_bytes() != archive
-        if changed and not module.check_mode:
-            # Readable by its maker alone: the source may be private.
-            with os.fdopen(os.open(dest, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as f:
-                f.write(archive)
-    module.exit_json(changed=changed, digest=digest, files=len(files), commit=git_commit(root))
+        changed = write_archive(members, Path(options["dest"]), check)
+    commit = options["commit"][:10]
+    if not commit and (tree := work_tree(root)):
+        commit = tree.commit(root)
+    return {"changed": changed, "digest": digest.name(), "files": len(files), "commit": commit}
 
 
 if __name__ == "__main__":

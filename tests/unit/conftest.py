@@ -1,7 +1,31 @@
 """Let tests import Ansible plugins as plain modules."""
 
+import json
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import ansible.module_utils
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 sys.path[:0] = [str(PLUGINS), str(PLUGINS / "filter"), str(PLUGINS / "modules")]
+# Where Ansible puts what modules share.
+ansible.module_utils.__path__.append(str(PLUGINS / "module_utils"))
+
+
+def run_module(name: str, **options: Any) -> dict[str, Any]:
+    """Run a module of the project as Ansible would, and return its answer."""
+    code = (
+        "import ansible.module_utils, runpy\n"
+        f"ansible.module_utils.__path__.append({str(PLUGINS / 'module_utils')!r})\n"
+        f"runpy.run_path({str(PLUGINS / 'modules' / name)!r} + '.py', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=json.dumps({"ANSIBLE_MODULE_ARGS": options}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return json.loads(done.stdout) if done.stdout else {"failed": True, "msg": done.stderr}

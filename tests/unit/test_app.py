@@ -4,8 +4,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-from app import app_volumes, release_advice, wsgi_loader
+from app import app_volumes, build_secrets, release_advice, wsgi_loader
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("module", ["shop", "shop.wsgi:application", "shop:create_app()"])
@@ -63,3 +66,14 @@ def test_volumes_of_two_apps_keep_apart() -> None:
     entries = [{"name": "a", "volumes": ["/b-c/"]}, {"name": "a-b", "volumes": ["/c"]}]
     names = [volume["name"] for entry in entries for volume in app_volumes(entry)]
     assert names == ["a.b-c", "a-b.c"]
+
+
+def test_a_dockerfile_gets_the_secrets_that_its_entry_names() -> None:
+    assert build_secrets({}) == ["ca_bundle", "pip_index_url"]
+    assert build_secrets({"build_secrets": ["ca_bundle"]}) == ["ca_bundle", "pip_index_url"]
+    own = {"dockerfile": "Dockerfile"}
+    assert build_secrets(own) == []
+    assert build_secrets({**own, "build_secrets": None}) == []
+    assert build_secrets({**own, "build_secrets": ["pip_index_url"]}) == ["pip_index_url"]
+    files = yaml.safe_load((ROOT / "roles/app/vars/main.yml").read_text())["__app_build_files"]
+    assert [file["id"] for file in files] == build_secrets({})

@@ -958,3 +958,34 @@ def test_the_shipped_inventories_hold_no_unknown_name() -> None:
         assert [str(f) for f in found if "nothing knows" in f.wrong] == []
         for app in values.get("apps", []):
             assert set(app) - set(ENTRY) == set()
+
+
+@pytest.mark.parametrize("name", ["build_network", "app_build_network", "images_build_network"])
+def test_builds_on_the_host_s_network_are_warned_of(source: Path, name: str) -> None:
+    values = {**good(source), name: "host"}
+    found = [finding for finding in findings(values) if finding.variable == name]
+    assert [finding.warning for finding in found] == [True]
+    assert "127.0.0.1" in found[0].wrong
+    # A throwaway server has nothing that a build could reach.
+    assert findings(values, environment="local") == []
+    assert findings({**values, "dev_server": "flask-vps-dev"}) == []
+    assert findings({**good(source), name: "default"}) == []
+
+
+def test_build_secrets_are_for_a_dockerfile_of_the_app_s_own(source: Path) -> None:
+    values = good(source)
+    (source / "Dockerfile").write_text("")
+    own = {**values["apps"][0], "dockerfile": "Dockerfile", "port": 8000}
+    own["build_secrets"] = ["pip_index_url"]
+    assert findings({**values, "apps": [own], "build_pip_index_url": "https://p.dev/"}) == []
+    wrong = {**own, "build_secrets": ["pip_index"]}
+    text = str(findings({**values, "apps": [wrong]})[0])
+    assert "apps.shop.build_secrets" in text
+    assert "pip_index_url" in text
+    ours = {**values["apps"][0], "build_secrets": ["ca_bundle"]}
+    [found] = findings({**values, "apps": [ours]})
+    assert found.warning
+    assert "without dockerfile" in found.wrong
+    # What is asked for, and is not there, would leave the build without it.
+    [found] = findings({**values, "apps": [own]})
+    assert (found.variable, found.warning) == ("apps.shop.build_secrets", True)

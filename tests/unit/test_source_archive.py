@@ -1,13 +1,12 @@
 import io
-import json
 import os
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
-import source_archive
-from source_archive import lacking, named, pack, source_files
+from ansible.module_utils.source_tree import Tree, source_files
+from conftest import run_module
+from source_archive import lacking, named, pack
 
 from app import source_needs
 
@@ -19,7 +18,9 @@ def write(root: Path, *names: str) -> None:
 
 
 def packed(root: Path) -> bytes:
-    return pack(named(source_files(root), root))
+    buffer = io.BytesIO()
+    pack(named(source_files(root), root), buffer)
+    return buffer.getvalue()
 
 
 def listed(root: Path) -> list[str]:
@@ -75,7 +76,9 @@ def test_what_an_entry_names_must_be_packed(tmp_path: Path) -> None:
     (tmp_path / ".gitignore").write_text("dist/\n")
 
     def problems(**entry: str) -> list[str]:
-        return lacking(listed(tmp_path), source_needs({"name": "shop", **entry}))
+        return lacking(
+            Tree.of(tmp_path, source_files(tmp_path)), source_needs({"name": "shop", **entry})
+        )
 
     assert problems(static="./web/static/") == []
     assert problems(dockerfile="docker/Dockerfile", static="web") == []
@@ -128,15 +131,7 @@ def test_the_recipe_lies_beside_the_source_and_does_not_count(tmp_path: Path) ->
     write(tmp_path, "app/app.py", "app/Dockerfile", "recipe/Dockerfile", "recipe/runtime/entry")
 
     def digest(**options: str) -> str:
-        arguments = json.dumps({"ANSIBLE_MODULE_ARGS": {"path": str(tmp_path / "app"), **options}})
-        done = subprocess.run(
-            [sys.executable, source_archive.__file__],
-            input=arguments,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return json.loads(done.stdout)["digest"]
+        return run_module("source_archive", path=str(tmp_path / "app"), **options)["digest"]
 
     archive = tmp_path / "archive.tar.gz"
     recipe = str(tmp_path / "recipe")

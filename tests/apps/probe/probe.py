@@ -52,6 +52,18 @@ def slow(seconds: float) -> str:
     return "slow"
 
 
+@app.get("/static/upload/report.txt")
+def uploaded() -> Response:
+    """Answer below /static/, as extensions do that have files of their own."""
+    return Response("from the app\n", mimetype="text/plain")
+
+
+@app.post("/static/upload/echo")
+def upload() -> Response:
+    """Take a request other than GET below /static/."""
+    return Response(f"{len(request.get_data())}\n", mimetype="text/plain")
+
+
 @app.post("/run")
 def run() -> Response:
     """Run Python code as the app and return what it prints: what an attacker inside could do."""

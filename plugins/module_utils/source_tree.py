@@ -1,0 +1,420 @@
+"""What an app's source consists of, where its links lead, and how much it may be."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from ansible.module_utils.safe_git import GitError, looks_bare, work_tree
+
+try:
+    from pathspec import GitIgnoreSpec
+except ImportError:
+    # Only the controller has it, and only the controller asks for what it does.
+    GitIgnoreSpec = None
+
+# Never wanted in an image, even if git tracks it: git's own, and secrets.
+NEVER = (".git", ".env", ".env.*")
+# Left out unless git tracks it.
+USUALLY_IGNORED = (".venv", "venv", "__pycache__", "*.pyc", "node_modules")
+# The one hidden folder that is meant for visitors: RFC 8615.
+WELL_KNOWN = ".well-known"
+# As many as Linux follows.
+MOST_LINKS = 40
+
+
+class SourceError(Exception):
+    """Something about a source that the operator can mend."""
+
+
+class MissingError(SourceError):
+    """A path that is not there, without any link on the way."""
+
+
+# -- what a source consists of ---------------------------------------------------------------------
+
+
+def source_files(root: Path, dockerignore: bool = False) -> list[Path]:
+    """
+    List the files of a source.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The source. In a work tree of git's, what git tracks and what it neither tracks nor ignores;
+        elsewhere, or if git ignores the folder as a whole, what its own .gitignore files leave.
+    dockerignore : bool, optional
+        Whether the folder's .dockerignore counts; it cannot bring back what is ignored otherwise.
+
+    Returns
+    -------
+    list of pathlib.Path
+        Files and symbolic links below `root`, in a stable order.
+
+    Raises
+    ------
+    SourceError
+        If a folder looks like a repository, a submodule is not there, or git fails.
+    """
+    root = root.resolve()
+    names = list(_names(root))
+    if dockerignore:
+        docker = _docker_spec(root)
+        names = [name for name in names if not docker.check_file(name).include]
+    files = [root / name for name in sorted(names, key=lambda name: name.split("/"))]
+    for folder in sorted({parent for file in files for parent in _between(root, file)}):
+        _refuse_bare(folder)
+    return files
+
+
+def _refuse_bare(folder: Path) -> None:
+    if looks_bare(folder):
+        raise SourceError(
+            f"{folder} looks like a git repository (HEAD, objects/ and refs/, without .git). Git "
+            "would take it for one, and run what its configuration says. Remove or rename one of "
+            "the three, or keep the repository in an archive."
+        )
+
+
+def _between(root: Path, file: Path) -> Iterator[Path]:
+    folder = file.parent
+    while folder != root:
+        yield folder
+        folder = folder.parent
+
+
+def _names(root: Path) -> Iterator[str]:
+    """Name the files of a source, relative to it, in no order."""
+    _refuse_bare(root)
+    tree = work_tree(root)
+    try:
+        found = tree.files(root) if tree else None
+    except GitError as error:
+        raise SourceError(f"Git cannot list the files of {root}: {error}") from error
+    never = GitIgnoreSpec.from_lines(NEVER)
+    usually = GitIgnoreSpec.from_lines((*NEVER, *USUALLY_IGNORED))
+    if found is None:
+        yield from (file.relative_to(root).as_posix() for file in _walk(root, [(root, usually)]))
+        return
+    tracked, submodules, others = found
+    known = {"": True}  # folders that do not lie behind a link
+    for names, spec in ((tracked, never), (others, usually)):
+        for name in names:
+            # With a slash it is another work tree, which lies there and is no submodule.
+            plain = name.rstrip("/")
+            if not _safe(plain) or spec.check_file(name).include:
+                continue
+            kind = _kind(root, plain, known)
+            if kind in ("file", "link"):
+                yield plain
+            elif kind == "folder" and name != plain:
+                yield from _within(root, plain)
+    for name in submodules:
+        if not _safe(name) or _kind(root, name, known) != "folder":
+            continue
+        inner = work_tree(root / name)
+        if inner and inner.top == root / name:
+            yield from _within(root, name)
+        elif tree.names_submodule(root / name):
+            raise SourceError(
+                f"The submodule {name} of {root} is not checked out. Run there: "
+                "git submodule update --init --recursive"
+            )
+
+
+def _within(root: Path, name: str) -> Iterator[str]:
+    return (f"{name}/{inner}" for inner in _names(root / name))
+
+
+def _safe(name: str) -> bool:
+    # An index need not come from git, which would write none of these.
+    return not {"", ".", "..", ".git"} & {part.lower() for part in name.rstrip("/").split("/")}
+
+
+def _kind(root: Path, name: str, known: dict[str, bool]) -> str:
+    """Tell a file, a link or a folder that is there from what is not, or lies behind a link."""
+    if not _is_real(root, name.rpartition("/")[0], known):
+        return ""
+    try:
+        mode = (root / name).lstat().st_mode
+    except OSError:
+        return ""
+    kinds = {stat.S_IFREG: "file", stat.S_IFLNK: "link", stat.S_IFDIR: "folder"}
+    return kinds.get(stat.S_IFMT(mode), "")
+
+
+def _is_real(root: Path, folder: str, known: dict[str, bool]) -> bool:
+    """Tell whether no part of a folder's path is a link."""
+    if folder not in known:
+        above = folder.rpartition("/")[0]
+        known[folder] = _is_real(root, above, known) and not (root / folder).is_symlink()
+    return known[folder]
+
+
+def _docker_spec(root: Path) -> GitIgnoreSpec:
+    # Its patterns are all anchored: https://docs.docker.com/build/concepts/context/
+    lines = []
+    for line in _lines(root / ".dockerignore"):
+        pattern = line.strip()
+        if pattern and not pattern.startswith("#"):
+            keep = "!" if pattern.startswith("!") else ""
+            lines.append(f"{keep}/{pattern.removeprefix('!').strip().strip('/')}")
+    return GitIgnoreSpec.from_lines(lines)
+
+
+def _lines(file: Path) -> list[str]:
+    # As git since 2.32, not through a link, which may lead anywhere on this machine.
+    if file.is_symlink() or not file.is_file():
+        return []
+    return file.read_text(encoding="utf-8", errors="replace").splitlines()
+
+
+def _walk(folder: Path, specs: list[tuple[Path, GitIgnoreSpec]]) -> Iterator[Path]:
+    """Walk a folder as git would."""
+    if lines := _lines(folder / ".gitignore"):
+        specs = [*specs, (folder, GitIgnoreSpec.from_lines(lines))]
+    for entry in folder.iterdir():
+        is_folder = entry.is_dir() and not entry.is_symlink()
+        # The pattern "build/" names folders only, which the library tells by a trailing slash.
+        if _ignored(entry, specs, is_folder):
+            continue
+        if is_folder:
+            yield from _walk(entry, specs)
+        elif entry.is_file() or entry.is_symlink():
+            yield entry
+
+
+def _ignored(entry: Path, specs: list[tuple[Path, GitIgnoreSpec]], is_folder: bool) -> bool:
+    verdict = False
+    for base, spec in specs:
+        name = entry.relative_to(base).as_posix() + ("/" if is_folder else "")
+        # The last file with an opinion wins, as in git: None means that no pattern matched.
+        include = spec.check_file(name).include
+        verdict = verdict if include is None else include
+    return verdict
+
+
+# -- where its links lead --------------------------------------------------------------------------
+
+
+class Tree:
+    """
+    The files and links of a source, by name; no disk is asked.
+
+    Parameters
+    ----------
+    links : mapping of str to (str or None)
+        Each file's path below the source; with it where it leads, if it is a symbolic link.
+    """
+
+    def __init__(self, links: Mapping[str, str | None]) -> None:
+        self.links = links
+        self.folders: dict[str, set[str]] = {"": set()}
+        for name in links:
+            path = ""
+            for part in name.split("/"):
+                self.folders.setdefault(path, set()).add(part)
+                path = f"{path}/{part}".lstrip("/")
+
+    @classmethod
+    def of(cls, root: Path, files: Iterable[Path]) -> Tree:
+        """Look at the files below a folder."""
+        return cls(
+            {
+                file.relative_to(root).as_posix(): str(file.readlink())
+                if file.is_symlink()
+                else None
+                for file in files
+            }
+        )
+
+    @classmethod
+    def on_disk(cls, root: Path) -> Tree:
+        """Look at all there is below a folder."""
+        found = []
+        for folder, folders, names in os.walk(root):
+            found += [Path(folder, name) for name in names]
+            found += [Path(folder, name) for name in folders if Path(folder, name).is_symlink()]
+        return cls.of(root, [file for file in found if file.is_symlink() or file.is_file()])
+
+    def resolve(self, name: str) -> str:
+        """
+        Follow a path and all links on it.
+
+        Parameters
+        ----------
+        name : str
+            A path relative to the source.
+
+        Returns
+        -------
+        str
+            The path of a file or folder without any link.
+
+        Raises
+        ------
+        SourceError
+            If the path or a link leaves the source, there is nothing, or links lead in a circle.
+        """
+        if name.startswith("/"):
+            raise SourceError(f"{name} is no path within the app's folder")
+        at: list[str] = []
+        left, followed, last = name.split("/")[::-1], 0, ""
+        while left:
+            part = left.pop()
+            if part in ("", "."):
+                continue
+            if part == "..":
+                if not at:
+                    raise SourceError(last or f"{name} leaves the app's folder")
+                at.pop()
+                continue
+            path = "/".join([*at, part])
+            target = self.links.get(path)
+            if target is not None:
+                followed += 1
+                last = f"{path} is a link to {target}, which leaves the app's folder"
+                if target.startswith("/"):
+                    raise SourceError(last)
+                if followed > MOST_LINKS:
+                    raise SourceError(f"{path} is a link that leads back to itself")
+                left += target.split("/")[::-1]
+            elif path in self.folders or path in self.links:
+                at.append(part)
+            else:
+                if last:
+                    raise SourceError(f"{name} leads by a link to {path}, which is not there")
+                raise MissingError(f"{path} is not there")
+        return "/".join(at)
+
+    def leaves(self, name: str) -> bool:
+        """Tell whether a path cannot be followed because of a link, or of the path itself."""
+        try:
+            self.resolve(name)
+        except MissingError:
+            return False
+        except SourceError:
+            return True
+        return False
+
+    def published(self, folder: str, most: int = 0) -> dict[str, str]:
+        """
+        List what visitors may have of a folder.
+
+        Parameters
+        ----------
+        folder : str
+            A folder within the source.
+        most : int, optional
+            How many files there may be; 0 for any number. Links can make many out of few.
+
+        Returns
+        -------
+        dict of str to str
+            By the name below `folder`, the path of a regular file in the source. Hidden files are
+            left out, but for those in ``.well-known``. A link counts as what it leads to.
+
+        Raises
+        ------
+        SourceError
+            If `folder` is none, or the whole source; if a link within it leaves the source, leads
+            nowhere, in a circle, or to a hidden file. All of them are named.
+        """
+        start = self.resolve(folder)
+        if start == "":
+            raise SourceError(f"{folder} is the app's whole folder, and its code would be served")
+        if start not in self.folders:
+            raise SourceError(f"{folder} is a file, not a folder")
+        found: dict[str, str] = {}
+        problems: list[str] = []
+        self._publish(start, "", [start], found, problems, most)
+        if problems:
+            raise SourceError(". ".join(problems))
+        return found
+
+    def _publish(
+        self,
+        folder: str,
+        below: str,
+        way: list[str],
+        found: dict[str, str],
+        problems: list[str],
+        most: int,
+    ) -> None:
+        for part in sorted(self.folders[folder]):
+            if part.startswith(".") and part != WELL_KNOWN:
+                continue
+            path, name = f"{folder}/{part}", f"{below}{part}"
+            real = path
+            if self.links.get(path) is not None:
+                try:
+                    real = self.resolve(path)
+                    problem = _unfit(path, real, way)
+                except SourceError as error:
+                    problem = str(error)
+                if problem:
+                    problems.append(problem)
+                    continue
+            if real in self.folders:
+                self._publish(real, f"{name}/", [*way, real], found, problems, most)
+            elif most and len(found) >= most:
+                raise SourceError(
+                    f"it would be more than {most} files, its links counted, and "
+                    f"app_source_max_files is {most}"
+                )
+            else:
+                found[name] = real
+
+
+def _unfit(path: str, real: str, way: list[str]) -> str:
+    known = {WELL_KNOWN, *way[0].split("/")}
+    if any(part.startswith(".") and part not in known for part in real.split("/")):
+        return f"{path} is a link to {real}, which is hidden, and hidden files are not served"
+    if any(f"{folder}/".startswith(f"{real}/" if real else "") for folder in way):
+        return f"{path} is a link to a folder that it lies in itself"
+    return ""
+
+
+# -- how much it is --------------------------------------------------------------------------------
+
+
+def check_size(sizes: Mapping[str, int], max_mb: int, max_files: int) -> None:
+    """
+    Refuse a source that is larger than one is.
+
+    Parameters
+    ----------
+    sizes : mapping of str to int
+        Size of each file, in bytes.
+    max_mb, max_files : int
+        Limits: of the sum, in MiB, and of the number of files.
+
+    Raises
+    ------
+    SourceError
+        If there is more. What takes most is named.
+    """
+    total = sum(sizes.values())
+    fix = "Remove what does not belong there, name it in .gitignore, or raise {}."
+    if total > max_mb * 2**20:
+        largest = sorted(sizes, key=lambda name: (-sizes[name], name))[:5]
+        listing = ", ".join(f"{name} ({_mb(sizes[name])})" for name in largest)
+        raise SourceError(
+            f"holds {_mb(total)}, and app_source_max_mb is {max_mb}. Largest: {listing}. "
+            + fix.format("app_source_max_mb")
+        )
+    if len(sizes) > max_files:
+        folders = Counter(name.rpartition("/")[0] or "." for name in sizes)
+        listing = ", ".join(f"{name} ({count})" for name, count in folders.most_common(5))
+        largest = sorted(sizes, key=lambda name: (-sizes[name], name))[:5]
+        raise SourceError(
+            f"holds {len(sizes)} files, and app_source_max_files is {max_files}. Most are in: "
+            f"{listing}. Largest: {', '.join(largest)}. " + fix.format("app_source_max_files")
+        )
+
+
+def _mb(size: int) -> str:
+    return f"{size / 2**20:.0f} MB" if size >= 2**20 else f"{max(size, 1) / 2**10:.0f} kB"

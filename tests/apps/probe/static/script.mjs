@@ -1,0 +1,1 @@
+export const six = 6;

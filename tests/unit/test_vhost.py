@@ -1,0 +1,69 @@
+"""What nginx is told of a site's static files."""
+
+import re
+from pathlib import Path
+
+import jinja2
+import pytest
+
+ROLE = Path(__file__).parents[2] / "roles/app"
+
+
+def render(name: str, **entry: str) -> str:
+    environment = jinja2.Environment(  # noqa: S701  # it is not HTML
+        loader=jinja2.FileSystemLoader(ROLE / "templates"),
+        trim_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template(f"vhost/{name}.j2").render(
+        app_entry={"name": "shop", "domains": ["shop.dev"], **entry},
+        app_releases_kept=2,
+        __app_kind="uwsgi",
+        __app_links={"uwsgi": "current.sock"},
+        __app_static_slots=["current", "kept-1", "kept-2"],
+    )
+
+
+def test_each_release_is_looked_through_and_then_the_app_is_asked() -> None:
+    text = render("server", static="static")
+    ways = re.findall(
+        r"\nlocation (\S+)[^{]*\{\n    root /srv/static/shop;\n"
+        r"    disable_symlinks on from=/srv/static/shop/(\S+);\n"
+        r"    try_files /(\S+)/\$static_file (\S+);\n    expires ",
+        text,
+    )
+    assert ways == [
+        ("~", "current", "current", "@static_kept-1"),
+        ("@static_kept-1", "kept-1", "kept-1", "@static_kept-2"),
+        ("@static_kept-2", "kept-2", "kept-2", "@app"),
+    ]
+    override = render("_location_override", static="static")
+    assert override.count("location / {") == override.count("location @app {") == 1
+    assert override.count("uwsgi_pass unix:/sockets/shop/current.sock;") == 2
+    # Every file has the settings, also one of an earlier release.
+    assert text.count("gzip_vary on;") == 3
+
+
+def test_a_site_without_static_files_has_none_of_it() -> None:
+    assert "/static/" not in render("server")
+    assert "@app" not in render("_location_override")
+
+
+@pytest.mark.parametrize(
+    ("path", "hidden"),
+    [
+        ("/static/.htpasswd", True),
+        ("/static/sub/.env", True),
+        ("/static/.git/config", True),
+        ("/static/.well-known/.secret", True),
+        ("/static/..a", True),
+        ("/static/.well-known", True),
+        ("/static/.well-known/security.txt", False),
+        ("/static/sub/.well-known/x", False),
+        ("/static/a.b/c.css", False),
+        ("/static/a..css", False),
+    ],
+)
+def test_hidden_files_are_told_by_their_path(path: str, hidden: bool) -> None:
+    location = re.search(r"location ~ (\S+) \{\n    return 404;", render("server", static="s"))
+    assert bool(re.search(location[1], path)) is hidden
