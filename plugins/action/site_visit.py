@@ -108,14 +108,11 @@ class ActionModule(ActionBase):
         for warning in warnings:
             self._display.warning(f"[{host}] {warning}")
         if wrong:
-            result["failed"] = True
-            result["msg"] = "\n".join(
-                [
-                    "Everything is deployed, and the new releases have the traffic. But visitors "
-                    "do not reach these sites as they should:",
-                    *(f"- {line}" for line in wrong),
-                ]
+            head = (
+                "Everything is deployed, and the new releases have the traffic. But visitors do "
+                "not reach these sites as they should:"
             )
+            return {"failed": True, "msg": "\n".join([head, *(f"- {line}" for line in wrong)])}
         return result
 
     def _look(self, wake: bool) -> Look:
@@ -145,6 +142,7 @@ class ActionModule(ActionBase):
                 continue
             word = waiting.words.get(verdict.app) or found.word(verdict.app)
             told = [companions_word(word, found.state, found.trouble)]
-            if verdict.unfit and self._task.args.get("throwaway"):
+            refused = word is not None and word.kind == "refused"
+            if verdict.unfit and refused and self._task.args.get("throwaway"):
                 told.append(PEBBLE)
-            verdict.explain(" ".join(told))
+            verdict.explain("\n  ".join(told))

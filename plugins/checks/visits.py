@@ -64,7 +64,7 @@ class Verdict:
     def explain(self, text: str) -> None:
         """Add to the first finding, which is the certificate's, what the companion says of it."""
         first = self.found[0]
-        self.found[0] = replace(first, fix=f"{first.fix}. {text}")
+        self.found[0] = replace(first, fix=f"{first.fix}.\n  {text}")
 
 
 def judge(visit: dict[str, Any], tls: str, trusted_ca: bool, now: datetime.datetime) -> Verdict:
@@ -125,7 +125,9 @@ def _judge_certificate(
     leaf, fix = chain[0], _way_to_one(verdict.tls)
     starts, ends = leaf.not_valid_before_utc, leaf.not_valid_after_utc
     left = ends - now
-    verdict.certificate = f"{_issuer(leaf)}, {_days(left)} left, until {ends:%Y-%m-%d}"
+    past = left <= datetime.timedelta(0)
+    spent = f"expired {_days(-left)} ago" if past else f"{_days(left)} left"
+    verdict.certificate = f"{_issuer(leaf)}, {spent}, until {ends:%Y-%m-%d}"
     if not _covers(names, verdict.domain):
         shown = ", ".join(sorted(names)) or "no name"
         wrong = (
@@ -133,7 +135,7 @@ def _judge_certificate(
         )
         verdict.add(wrong, fix, unfit=True)
         return
-    if left <= datetime.timedelta(0):
+    if past:
         wrong = f"its certificate expired on {ends:%Y-%m-%d %H:%M} UTC: visitors are turned away"
         verdict.add(wrong, fix, unfit=True)
     elif starts > now:
