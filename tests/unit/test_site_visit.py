@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import site_visit
 from checks.companion import Word, read_log, word_on
+from checks.throwaway import check_names
 from checks.visits import Verdict, judge
 from checks.waiting import AWAY_SECONDS, UNASKED_SECONDS, Look, Waiting
 from cryptography import x509
@@ -404,3 +405,15 @@ def test_a_companion_that_does_not_run_is_not_waited_for() -> None:
     server.state = "exited"
     server.wait()
     assert server.time < AWAY_SECONDS + 5
+
+
+# -- a throwaway server ----------------------------------------------------------------------------
+
+
+def test_a_domain_that_the_test_authority_cannot_find_is_said_before() -> None:
+    domains = {"shop.localhost": "apps.shop", "new.localhost": "apps.new"}
+    [found] = check_names(domains, {"shop.localhost", "1077ccec24c1"})
+    assert found.warning and "make up" in found.fix
+    assert str(found).startswith("apps.new.domains = 'new.localhost': ")
+    # Of a server that is not there, and on a machine without Docker, nothing is known.
+    assert check_names(domains, set()) == []
