@@ -230,7 +230,7 @@ def test_cause_is_what_acme_sh_says_without_its_advice():
 
 
 def test_reason_of_the_ca_is_not_cut_at_its_first_quotation_mark():
-    cut = "a.test: Invalid status. Verification error details: Get \\\n"
+    cut = "a.test: Invalid status. Verification error details: Get \n"
     answers = (
         r'[Sun] error="error":{"type":"urn:ietf:params:acme:error:connection","detail":'
         r'"Get \"http://a.test/.well-known/x\": dial tcp: no such host","status":400'
@@ -239,6 +239,7 @@ def test_reason_of_the_ca_is_not_cut_at_its_first_quotation_mark():
     assert cause(complete(cut, answers)).endswith(whole)
     assert complete(OUTPUT, answers) == OUTPUT
     assert complete(cut, 'detail": "no end') == cut
+    assert complete(cut, answers.replace("Get", "Got")) == cut
 
 
 def test_connection_failure_is_told_from_a_refusal():

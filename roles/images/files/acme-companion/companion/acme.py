@@ -21,7 +21,9 @@ DIRECTORY_TIMEOUT_SECONDS = 10
 log = logging.getLogger("acme-companion")
 
 _TIMESTAMP = re.compile(r"^\[[^\]]*\] ?|\x1b\[[0-9;]*m")
-_NOISE = re.compile(r"^$|please (add|check|refer)|^see:|sleeping|retry|^pending|^\d+$", re.I)
+_NOISE = re.compile(
+    r"^$|please (add|check|refer)|^see:|sleeping|retry|^(pending|processing)|^\d+$", re.I
+)
 _CONNECTION = re.compile(
     r"cannot init api|libcurl-errors|could ?n.t connect|could not (resolve|connect)|timed out", re.I
 )
@@ -80,13 +82,15 @@ def complete(output: str, details: str) -> str:
         The output with whole reasons.
     """
     for literal in dict.fromkeys(_DETAIL.findall(details)):
-        cut = literal[1:].split('"')[0]
+        cut, escape, _ = literal[1:-1].partition('\\"')
+        if not escape:
+            continue
         try:
             whole = " ".join(json.loads(literal).split())
         except ValueError:
             continue
-        if cut and cut.endswith("\\"):
-            output = re.sub(rf"{re.escape(cut)}$", lambda _, w=whole: w, output, flags=re.MULTILINE)
+        pattern = rf"(?<=error details: ){re.escape(cut.rstrip())}[ \\]*$"
+        output = re.sub(pattern, lambda _, w=whole: w, output, flags=re.MULTILINE)
     return output
 
 
