@@ -129,7 +129,7 @@ def _show_containers(made: Report, server: dict[str, Any], entries: list[dict[st
     for project, service in expected(server, entries):
         fit = [c for c in there if c["project"] == project and service in ("", c["service"])]
         if not fit:
-            name = f"{project}-{service or 'vhost'}-1"
+            name = f"{project}-{service}-1" if service else project
             rows.append((name, "missing", "-", "-", "-", "WRONG"))
             made.add(name, "is missing", _restart(project))
             continue
@@ -256,14 +256,14 @@ def _judge_job(made: Report, name: str, result: dict[str, Any]) -> tuple[str, st
     started, code = str(result.get("started") or ""), result.get("exit_code")
     skipped = int(result.get("skipped") or 0)
     words = "runs" if code is None else "well" if code == 0 else f"exit code {code}"
-    logs = "journalctl -t CRON; journalctl -u cron"
+    job, _, app = name.removeprefix("job ").partition(" of ")
     if code:
         wrong = f"ended with exit code {code}, begun at {_minute(started)} UTC"
-        made.add(name, wrong, f"On the server: {logs}")
+        made.add(name, wrong, f"Look at what it printed: journalctl -t {app}.{job}")
     if skipped >= SKIPS:
         wrong = f"was left out {skipped} times, because the run of {_minute(started)} UTC goes on"
-        made.add(name, wrong, "Look at its container: docker ps --filter name=-job-")
-    return name.removeprefix("job "), _minute(started), words, str(skipped)
+        made.add(name, wrong, f"Look at its container: docker logs {app}-job-{job}")
+    return f"{job} of {app}", _minute(started), words, str(skipped)
 
 
 def _show_disks(made: Report, server: dict[str, Any]) -> None:

@@ -10,6 +10,8 @@ PAUSE_SECONDS = 2.0
 PROGRESS_SECONDS = 20.0
 # The companion looks at a new container within twenty seconds of its start.
 UNASKED_SECONDS = 25.0
+# Of a container that does not come back by itself; one that restarts does.
+ENDED = ("", "created", "exited", "dead", "paused", "removing")
 # The companion tries again after ten seconds: three times, before it counts as a lasting failure.
 AWAY_SECONDS = 35.0
 
@@ -136,8 +138,7 @@ class Waiting:
             else:
                 self._away.pop(app, None)
                 hope = True
-        if self._woken and found.state != "running" and elapsed > AWAY_SECONDS:
-            return False
+        hope &= found.state not in ENDED
         return hope and elapsed < self._seconds
 
     def _progress(self, found: Look, elapsed: float) -> str:

@@ -216,6 +216,10 @@ def wake(container: str) -> str:
     str
         Why that did not work; empty if it did.
     """
+    code, output = docker("inspect", "--format", "{{.State.Running}}", container)
+    if code or output.strip() != "true":
+        # Whoever has stopped it may have a reason.
+        return "it does not run"
     code, output = docker("exec", container, "test", "-x", "/app/signal_le_service")
     if code == 0:
         code, output = docker("exec", container, "/app/signal_le_service")
