@@ -21,6 +21,7 @@ from checks.domains import ascii_domain, domain_error
 from checks.files import is_file, local
 from checks.report import HIDDEN, SECRET_NAME, UNKNOWN, Finding
 from checks.site import Site, check_address, check_site
+from checks.throwaway import check_names, known_names
 
 ROOT = Path(__file__).parents[2]
 FACTS = ["min", "hardware", "network"]
@@ -58,6 +59,7 @@ class ActionModule(ActionBase):
         found = self._broken + check_site(site) + address + reached
         if self._facts:
             found += self._look(name, given, site)
+            found += _throwaway(site)
         if all(finding.warning for finding in found) and self._gathered:
             # Later plays need not gather them again.
             result["ansible_facts"] = {**self._gathered, "_ansible_facts_gathered": True}
@@ -230,6 +232,21 @@ class ActionModule(ActionBase):
             major = server_rules.postgres_major(registry.get("postgres"))
         ports = [site.get(n, values.get(n)) for n in ("proxy_http_port", "proxy_https_port")]
         return {"ports": ports, "postgres": major}
+
+
+def _throwaway(site: Site) -> list[Finding]:
+    """Hold the domains against those that the test authority beside a throwaway server finds."""
+    server = site.get("dev_server")
+    if not server or site.get("dev_host", "container") != "container" or site.public_ca:
+        return []
+    domains = {
+        ascii_domain(domain): where
+        for where, app in site.apps
+        if site.tls(app) == "acme" and isinstance(app.get("domains"), list)
+        for domain in app["domains"]
+        if not domain_error(domain)
+    }
+    return check_names(domains, known_names(str(server)))
 
 
 def _report(result: dict[str, Any], name: str, found: list[Finding]) -> dict[str, Any]:

@@ -13,7 +13,15 @@ FILES = Path(__file__).parents[2] / "roles/images/files"
 sys.path[:0] = [str(FILES / "nginx-proxy"), str(FILES / "acme-companion")]
 
 from companion import service  # noqa: E402
-from companion.acme import AcmeSh, CaUnreachableError, OrderError, Result, cause, raise_failure  # noqa: E402
+from companion.acme import (  # noqa: E402
+    AcmeSh,
+    CaUnreachableError,
+    OrderError,
+    Result,
+    cause,
+    complete,
+    raise_failure,
+)
 from companion.certificate import Certificate, due, install, last_ca, link, parse, status  # noqa: E402
 from companion.wanted import Wanted, read_wanted, split_names  # noqa: E402
 
@@ -221,6 +229,19 @@ def test_cause_is_what_acme_sh_says_without_its_advice():
     )
 
 
+def test_reason_of_the_ca_is_not_cut_at_its_first_quotation_mark():
+    cut = "a.test: Invalid status. Verification error details: Get \n"
+    answers = (
+        r'[Sun] error="error":{"type":"urn:ietf:params:acme:error:connection","detail":'
+        r'"Get \"http://a.test/.well-known/x\": dial tcp: no such host","status":400'
+    )
+    whole = 'details: Get "http://a.test/.well-known/x": dial tcp: no such host'
+    assert cause(complete(cut, answers)).endswith(whole)
+    assert complete(OUTPUT, answers) == OUTPUT
+    assert complete(cut, 'detail": "no end') == cut
+    assert complete(cut, answers.replace("Get", "Got")) == cut
+
+
 def test_connection_failure_is_told_from_a_refusal():
     with pytest.raises(OrderError, match="no such host"):
         raise_failure(Result(False, OUTPUT))
@@ -333,6 +354,46 @@ def test_ca_that_is_down_is_asked_again_soon_and_counts_no_failure(companion):
     companion._ca_down_until.clear()  # as if the pause were over
     companion.run_pass()
     assert sorted(companion.tried) == ["a.test", "b.test"]
+
+
+def test_whoever_tells_it_has_it_try_at_once_and_the_failures_still_count(companion):
+    companion.behaviour["a.test"] = "fail"
+    companion.run_pass()
+    companion.run_pass()
+    assert companion.tried == ["a.test", "b.test"], "not again by itself"
+    companion.tell()
+    pause = companion.run_pass()
+    assert companion.tried == ["a.test", "b.test", "a.test"]
+    assert service.BACKOFF_SECONDS[0] < pause <= service.BACKOFF_SECONDS[1]
+    companion.run_pass()
+    assert len(companion.tried) == 3, "once for each time that it is told"
+
+
+def test_signal_wakes_it_in_the_midst_of_a_pause(tmp_path):
+    # A process of its own, since a signal's handler belongs to the main thread.
+    code = """
+import os, signal, sys, threading, time
+from companion import service
+made = service.Companion(None, {})
+passes = []
+def run_pass():
+    if passes:
+        assert made._told
+        print("woken"); sys.stdout.flush(); os._exit(0)
+    passes.append(1)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGHUP)).start()
+    return 900.0
+made.run_pass = run_pass
+made.follow_events = lambda wake: None
+made.serve()
+"""
+    path = os.pathsep.join(sys.path[:2])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, timeout=10, check=False,
+        env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert done.stdout == "woken\n", done.stderr
 
 
 def test_ca_that_gives_something_else_is_not_asked_for_ever(companion, monkeypatch):

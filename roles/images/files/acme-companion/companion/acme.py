@@ -3,11 +3,13 @@
 Options: https://github.com/acmesh-official/acme.sh/wiki/Options-and-Params
 """
 
+import json
 import logging
 import os
 import re
 import signal
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +21,14 @@ DIRECTORY_TIMEOUT_SECONDS = 10
 log = logging.getLogger("acme-companion")
 
 _TIMESTAMP = re.compile(r"^\[[^\]]*\] ?|\x1b\[[0-9;]*m")
-_NOISE = re.compile(r"^$|please (add|check|refer)|^see:|sleeping|retry|^pending|^\d+$", re.I)
+_NOISE = re.compile(
+    r"^$|please (add|check|refer)|^see:|sleeping|retry|^(pending|processing)|^\d+$", re.I
+)
 _CONNECTION = re.compile(
     r"cannot init api|libcurl-errors|could ?n.t connect|could not (resolve|connect)|timed out", re.I
 )
+# A string of JSON, with what is escaped in it.
+_DETAIL = re.compile(r'"detail": *("(?:[^"\\]|\\.)*")')
 _UNKNOWN_ACCOUNT = re.compile(r"accountDoesNotExist|unable to find (registration|account)", re.I)
 
 
@@ -53,11 +59,39 @@ def cause(output: str) -> str:
     Returns
     -------
     str
-        At most three lines and 600 characters.
+        At most three lines and 1500 characters.
     """
     lines = [_TIMESTAMP.sub("", line).strip() for line in output.splitlines()]
     useful = [line for line in lines if not _NOISE.search(line)]
-    return " | ".join(useful[-3:])[-600:] or "acme.sh said nothing"
+    return " | ".join(useful[-3:])[-1500:] or "acme.sh said nothing"
+
+
+def complete(output: str, details: str) -> str:
+    """Put back what acme.sh cuts off: it prints the CA's reason up to the first quotation mark.
+
+    Parameters
+    ----------
+    output : str
+        Its standard output and error.
+    details : str
+        Its log, which has the CA's answers.
+
+    Returns
+    -------
+    str
+        The output with whole reasons.
+    """
+    for literal in dict.fromkeys(_DETAIL.findall(details)):
+        cut, escape, _ = literal[1:-1].partition('\\"')
+        if not escape:
+            continue
+        try:
+            whole = " ".join(json.loads(literal).split())
+        except ValueError:
+            continue
+        pattern = rf"(?<=error details: ){re.escape(cut.rstrip())}[ \\]*$"
+        output = re.sub(pattern, lambda _, w=whole: w, output, flags=re.MULTILINE)
+    return output
 
 
 def raise_failure(result: Result) -> None:
@@ -111,28 +145,32 @@ class AcmeSh:
         home = self._state / wanted.home
         home.mkdir(mode=0o700, exist_ok=True)
         command = ["acme.sh", action, "--home", "/usr/share/acme.sh", "--config-home", str(home)]
-        command += ["--server", wanted.ca_uri, "--log", "/dev/null", "--auto-upgrade", "0"]
+        command += ["--server", wanted.ca_uri, "--auto-upgrade", "0"]
         if self._ca_bundle:
             command += ["--ca-bundle", self._ca_bundle]
         # Nothing of ours: acme.sh keeps some variables it finds in its files.
         passed = ("PATH", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "https_proxy", "no_proxy")
         environment = {name: os.environ[name] for name in passed if name in os.environ}
-        with subprocess.Popen(
-            [*command, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment | {"HOME": "/tmp"},  # noqa: S108 # a tmpfs of ours alone
-            start_new_session=True,
-            umask=0o077,  # keys; acme.sh opens the challenge's files itself
-        ) as process:
+        with (
+            tempfile.NamedTemporaryFile() as details,
+            subprocess.Popen(
+                [*command, "--log", details.name, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=environment | {"HOME": "/tmp"},  # noqa: S108 # a tmpfs of ours alone
+                start_new_session=True,
+                umask=0o077,  # keys; acme.sh opens the challenge's files itself
+            ) as process,
+        ):
             try:
                 output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 output = f"{process.communicate()[0]}\nacme.sh timed out"
-        return Result(process.returncode == 0, output)
+            answers = Path(details.name).read_text(errors="replace")
+        return Result(process.returncode == 0, complete(output, answers))
 
     def _register(self, wanted: Wanted) -> None:
         folder = self._state / wanted.home / wanted.account_folder

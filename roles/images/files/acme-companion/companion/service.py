@@ -5,6 +5,7 @@ import fcntl
 import logging
 import os
 import queue
+import signal
 import sys
 import threading
 import time
@@ -88,6 +89,7 @@ class Companion:
         self._known_problems: set[str] = set()
         self._owes_reload = False
         self._reload_tried = 0.0
+        self._told = False
 
     def wanted(self) -> list[Wanted]:
         """Ask Docker which certificates are wanted; log what was left out, once."""
@@ -177,8 +179,21 @@ class Companion:
         )  # fmt: skip
         return True
 
+    def tell(self) -> None:
+        """Have the next look try all that is due, whatever it waits for."""
+        self._told = True
+
+    def _forget_pauses(self) -> None:
+        # The failures still count: without somebody who tells, the pauses get as long as before.
+        self._told = False
+        self._ca_down_until.clear()
+        for backoff in self._backoff.values():
+            backoff.not_before = 0.0
+
     def _next(self) -> tuple[Wanted, str] | None:
         """Choose what to get now: of what is due and may be tried, the least often failed."""
+        if self._told:
+            self._forget_pauses()
         now = time.monotonic()
         # A certificate that is asked for differently is another one, and starts afresh.
         wanted = self.wanted()
@@ -249,6 +264,13 @@ class Companion:
     def serve(self) -> None:
         """Run for ever."""
         wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+        # A handler may run in the midst of the queue's own code, which SimpleQueue is made for.
+        def told(*_: object) -> None:
+            self.tell()
+            wake.put(None)
+
+        signal.signal(signal.SIGHUP, told)
         threading.Thread(target=self.follow_events, args=(wake,), daemon=True).start()
         # nginx must have the new host's configuration before the CA asks it.
         shortest, longest = parse_wait(self._environment.get("DOCKER_GEN_WAIT") or "5s:20s")
@@ -264,7 +286,7 @@ class Companion:
             try:
                 wake.get(timeout=pause)
                 deadline = time.monotonic() + longest
-                while time.monotonic() < deadline:
+                while time.monotonic() < deadline and not self._told:
                     wake.get(timeout=shortest)
             except queue.Empty:
                 pass

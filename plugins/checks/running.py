@@ -1,0 +1,329 @@
+"""What is wrong with what a server runs. Pure functions."""
+
+import datetime
+from dataclasses import dataclass, field
+from typing import Any
+
+from checks.report import Finding
+
+FULL_PERCENT = 90
+# A container that was restarted within this time may fail again and again; later it is a warning.
+RECENT = datetime.timedelta(minutes=10)
+LATELY = datetime.timedelta(days=1)
+SKIPS = 3
+GIGABYTE = 10**9
+
+
+@dataclass
+class Report:
+    """
+    What status shows of a server.
+
+    Parameters
+    ----------
+    lines : list of str
+        Tables for a person.
+    found : list of Finding
+        What is wrong, and warnings.
+    """
+
+    lines: list[str] = field(default_factory=list)
+    found: list[Finding] = field(default_factory=list)
+
+    @property
+    def wrong(self) -> list[str]:
+        """What makes status end as failed."""
+        return [str(finding) for finding in self.found if not finding.warning]
+
+    @property
+    def cautions(self) -> list[str]:
+        """What does not."""
+        return [str(finding) for finding in self.found if finding.warning]
+
+    def add(self, where: str, wrong: str, fix: str, *, warning: bool = False) -> None:
+        """Note something that is wrong."""
+        self.found.append(Finding(where, wrong, fix, warning=warning))
+
+
+def report(server: dict[str, Any], entries: list[dict[str, Any]], whole: bool = True) -> Report:
+    """
+    Judge a server.
+
+    Parameters
+    ----------
+    server : dict
+        What the module ``server_info`` returned.
+    entries : list of dict
+        Entries of ``apps`` to look at.
+    whole : bool, optional
+        Whether they are all apps of the inventory.
+
+    Returns
+    -------
+    Report
+        Tables and findings.
+    """
+    made, engine = Report(), server["engine"]
+    if not engine["installed"]:
+        what = "has no Docker" if server["deployed"] else "is not set up"
+        made.lines.append(f"This server {what}.")
+        made.add("the server", what, "Run site.yml")
+        _show_disks(made, server)
+        return made
+    if not engine["answers"]:
+        why = engine["error"].splitlines()[-1] if engine["error"] else "it says nothing"
+        made.lines.append(f"The Docker engine does not answer: {why}")
+        fix = "On the server: systemctl status docker; journalctl -u docker"
+        made.add("the Docker engine", f"does not answer ({why})", fix)
+    else:
+        _show_containers(made, server, entries)
+    _judge_releases(made, server, entries)
+    if whole:
+        for name in server["others"]:
+            made.lines.append(f"{name} is on this server, and not in this inventory.")
+    _show_jobs(made, server, entries)
+    _show_disks(made, server)
+    return made
+
+
+# -- containers ------------------------------------------------------------------------------------
+
+
+def expected(server: dict[str, Any], entries: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """
+    Name the containers that should be there.
+
+    Parameters
+    ----------
+    server : dict
+        What the module ``server_info`` returned.
+    entries : list of dict
+        Entries of ``apps``.
+
+    Returns
+    -------
+    list of tuple
+        Compose project and service of each. The service is empty where any container of the project
+        does: that of an app's host names is replaced start-first, by one of another name.
+    """
+    found = [("edge", service) for service in server["edge"]]
+    for app in _deployed(server, entries):
+        name = app["name"]
+        found += [(f"{name}-{app['live']}", service) for service in app["services"] or ["web"]]
+        found.append((f"{name}-vhost", ""))
+        if app["entry"].get("database", "postgres") == "postgres":
+            found.append((f"{name}-db", "db"))
+    return found
+
+
+def _deployed(server: dict[str, Any], entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    wanted = {e["name"] for e in entries if e.get("state", "present") == "present"}
+    return [app for app in server["apps"] if app["live"] and app["name"] in wanted]
+
+
+def _show_containers(made: Report, server: dict[str, Any], entries: list[dict[str, Any]]) -> None:
+    now = datetime.datetime.fromtimestamp(server["now"], datetime.UTC)
+    there = [c for c in server["containers"] if not c["once"]]
+    rows = [("CONTAINER", "STATE", "HEALTH", "RESTARTS", "SINCE (UTC)", "")]
+    shown = set()
+    for project, service in expected(server, entries):
+        fit = [c for c in there if c["project"] == project and service in ("", c["service"])]
+        if not fit:
+            name = f"{project}-{service}-1" if service else project
+            rows.append((name, "missing", "-", "-", "-", "WRONG"))
+            made.add(name, "is missing", _restart(project))
+            continue
+        # Of two, such as while one replaces the other, the one that runs counts.
+        fit.sort(key=lambda c: c["state"] != "running")
+        for container in fit if service else fit[:1]:
+            before = len(made.found)
+            judge_container(made, container, now)
+            news = made.found[before:]
+            mark = "WRONG" if any(not f.warning for f in news) else "see below" if news else ""
+            rows.append(_row(container, mark))
+            shown.add(container["name"])
+    known = {e["name"]: e.get("state", "present") for e in entries}
+    for container in there:
+        app = container["app"] or container["project"].removesuffix("-vhost").removesuffix("-db")
+        if container["name"] in shown or app not in known:
+            continue
+        what = "of an app that is to be absent" if known[app] == "absent" else "not current"
+        rows.append(_row(container, what))
+        if known[app] == "absent":
+            fix = "Deploy, which removes it"
+            made.add(container["name"], f"is there, and {app} is to be absent", fix, warning=True)
+    made.lines += table(rows)
+
+
+def judge_container(made: Report, container: dict[str, Any], now: datetime.datetime) -> None:
+    """
+    Note what is wrong with one container.
+
+    Parameters
+    ----------
+    made : Report
+        Gets the findings.
+    container : dict
+        One of ``containers`` of the module ``server_info``.
+    now : datetime.datetime
+        The server's time, with time zone.
+    """
+    name, state = container["name"], container["state"]
+    fix = f"{_restart(container['project'])}, or on the server: docker start {name}"
+    memory = f"raise {_memory_of(container)}"
+    if state != "running":
+        why = f"exit code {container['exit_code']}"
+        if container["error"]:
+            why += f", {container['error']}"
+        if container["out_of_memory"]:
+            why, fix = "it ran out of memory", f"{memory[0].upper()}{memory[1:]}, and deploy"
+        since = f" since {_minute(container['finished'])} UTC" if state == "exited" else ""
+        made.add(name, f"is {state}{since} ({why})", f"{fix}. Its log: docker logs {name}")
+        return
+    if container["health"] == "unhealthy":
+        made.add(name, "is unhealthy", f"Look at its log: docker logs {name}")
+    elif container["health"] == "starting":
+        made.add(name, "is starting, and not yet healthy", "Look again in a minute", warning=True)
+    kills = container["oom_kills"] or int(container["out_of_memory"])
+    if kills:
+        since = _minute(container["started"])
+        times = "a process of it was" if kills == 1 else f"{kills} processes of it were"
+        wrong = f"{times} killed since {since} UTC because its memory was full"
+        made.add(name, wrong, f"{memory[0].upper()}{memory[1:]}, and deploy")
+    started = _time(container["started"])
+    if container["restarts"] and started and now - started < LATELY:
+        wrong = (
+            f"was restarted {container['restarts']} times, last at {_minute(container['started'])}"
+        )
+        fix = f"Look at its log: docker logs {name}"
+        made.add(name, f"{wrong} UTC", fix, warning=now - started >= RECENT)
+
+
+def _memory_of(container: dict[str, Any]) -> str:
+    if container["project"].endswith("-db"):
+        return "postgres_memory_mb"
+    return "memory_mb of the app" if container["app"] else "the server's memory"
+
+
+def _restart(project: str) -> str:
+    return "Run playbooks/edge.yml" if project == "edge" else "Deploy, which starts it again"
+
+
+def _row(container: dict[str, Any], mark: str) -> tuple[str, ...]:
+    runs = container["state"] == "running"
+    return (
+        container["name"],
+        container["state"],
+        container["health"] or "-",
+        str(container["restarts"]),
+        _minute(container["started"] if runs else container["finished"]),
+        mark,
+    )
+
+
+# -- releases, jobs, disks -------------------------------------------------------------------------
+
+
+def _judge_releases(made: Report, server: dict[str, Any], entries: list[dict[str, Any]]) -> None:
+    live = {app["name"]: app["live"] for app in server["apps"]}
+    for entry in entries:
+        name = entry["name"]
+        if entry.get("state", "present") == "absent":
+            made.lines.append(f"{name} is absent, as the inventory says.")
+        elif not live.get(name):
+            made.lines.append(f"{name} has no release in service.")
+            made.add(name, "has no release in service", "Deploy it")
+
+
+def _show_jobs(made: Report, server: dict[str, Any], entries: list[dict[str, Any]]) -> None:
+    rows = [("JOB", "STARTED (UTC)", "RESULT", "LEFT OUT SINCE", "")]
+    left = {app["name"]: app["jobs"] for app in server["apps"]}
+    for entry in entries:
+        if entry.get("state", "present") == "absent":
+            continue
+        for job in entry.get("cron") or []:
+            result = left.get(entry["name"], {}).get(job["name"])
+            if not result:
+                continue
+            before = len(made.found)
+            row = _judge_job(made, f"job {job['name']} of {entry['name']}", result)
+            rows.append((*row, "WRONG" if len(made.found) > before else ""))
+    if len(rows) > 1:
+        made.lines += ["", *table(rows)]
+
+
+def _judge_job(made: Report, name: str, result: dict[str, Any]) -> tuple[str, str, str, str]:
+    started, code = str(result.get("started") or ""), result.get("exit_code")
+    skipped = int(result.get("skipped") or 0)
+    words = "runs" if code is None else "well" if code == 0 else f"exit code {code}"
+    job, _, app = name.removeprefix("job ").partition(" of ")
+    if code:
+        wrong = f"ended with exit code {code}, begun at {_minute(started)} UTC"
+        made.add(name, wrong, f"Look at what it printed: journalctl -t {app}.{job}")
+    if skipped >= SKIPS:
+        wrong = f"was left out {skipped} times, because the run of {_minute(started)} UTC goes on"
+        made.add(name, wrong, f"Look at its container: docker logs {app}-job-{job}")
+    return f"{job} of {app}", _minute(started), words, str(skipped)
+
+
+def _show_disks(made: Report, server: dict[str, Any]) -> None:
+    rows = [("DISK", "USED", "FREE", "FILES", "")]
+    for disk in server["disks"]:
+        full = disk["used"] > FULL_PERCENT or disk["inodes"] > FULL_PERCENT
+        if full:
+            what = "room" if disk["used"] > FULL_PERCENT else "number of files"
+            percent = max(disk["used"], disk["inodes"])
+            wrong = f"is full: {percent} % of its {what} is used"
+            fix = "Free some: docker system df tells what the engine takes"
+            made.add(f"the file system of {disk['name']}", wrong, fix)
+        name = disk["name"]
+        if disk["also"]:
+            name += f" (and {len(disk['also'])} more)"
+        free = f"{disk['free'] / GIGABYTE:.1f} GB"
+        used, files = f"{disk['used']} %", f"{disk['inodes']} %"
+        rows.append((name, used, free, files, "WRONG" if full else ""))
+    made.lines += ["", *table(rows)]
+
+
+# -- sites -----------------------------------------------------------------------------------------
+
+
+def site_lines(sites: list[dict[str, Any]]) -> list[str]:
+    """
+    Write a table of sites.
+
+    Parameters
+    ----------
+    sites : list of dict
+        What the action ``site_visit`` returned.
+
+    Returns
+    -------
+    list of str
+        Its lines; none if there are no sites.
+    """
+    rows = [("SITE", "ANSWER", "CERTIFICATE", "")]
+    for site in sites:
+        mark = "see below" if site["found"] else ""
+        rows.append((f"https://{site['domain']}/", site["answer"], site["certificate"], mark))
+    return ["", *table(rows)] if sites else []
+
+
+def table(rows: list[tuple[str, ...]]) -> list[str]:
+    """Write rows as lines with columns."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+    return [line.rstrip() for line in lines]
+
+
+def _time(text: str) -> datetime.datetime | None:
+    try:
+        found = datetime.datetime.fromisoformat(f"{text[:19]}+00:00")
+    except ValueError:
+        return None
+    return None if found.year == 1 else found
+
+
+def _minute(text: str) -> str:
+    found = _time(text)
+    return f"{found:%Y-%m-%d %H:%M}" if found else "-"

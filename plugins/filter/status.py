@@ -1,0 +1,46 @@
+"""Filter that says what a server runs and what is wrong with it."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+# Ansible loads plugins one by one; what they share lies beside their folders.
+sys.path.append(str(Path(__file__).parents[1]))
+from checks.running import report, site_lines
+
+
+def status_report(
+    server: dict[str, Any], entries: list[dict[str, Any]], visited: dict[str, Any], whole: bool
+) -> dict[str, Any]:
+    """
+    Join what was gathered of a server.
+
+    Parameters
+    ----------
+    server : dict
+        What the module ``server_info`` returned.
+    entries : list of dict
+        Entries of ``apps`` to look at.
+    visited : dict
+        What the action ``site_visit`` returned; without ``sites`` if it was left out.
+    whole : bool
+        Whether they are all apps of the inventory.
+
+    Returns
+    -------
+    dict
+        ``text`` to show; ``wrong`` and ``cautions``, a line each.
+    """
+    made = report(server, entries, whole)
+    lines = made.lines + site_lines(visited.get("sites") or [])
+    wrong = made.wrong + list(visited.get("wrong") or [])
+    cautions = made.cautions + list(visited.get("cautions") or [])
+    return {"text": "\n".join(lines), "wrong": wrong, "cautions": cautions}
+
+
+class FilterModule:
+    """Give the filter to Ansible."""
+
+    def filters(self) -> dict[str, Any]:
+        """Name the filter."""
+        return {"status_report": status_report}
