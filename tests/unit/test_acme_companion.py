@@ -1,5 +1,6 @@
 """The companion's decisions, without Docker and a CA."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,15 @@ FILES = Path(__file__).parents[2] / "roles/images/files"
 sys.path[:0] = [str(FILES / "nginx-proxy"), str(FILES / "acme-companion")]
 
 from companion import service  # noqa: E402
-from companion.acme import AcmeSh, CaUnreachableError, OrderError, Result, cause, raise_failure  # noqa: E402
+from companion.acme import (  # noqa: E402
+    AcmeSh,
+    CaUnreachableError,
+    OrderError,
+    Result,
+    cause,
+    raise_failure,
+    with_details,
+)
 from companion.certificate import Certificate, due, install, last_ca, link, parse, status  # noqa: E402
 from companion.wanted import Wanted, read_wanted, split_names  # noqa: E402
 
@@ -219,6 +228,61 @@ def test_cause_is_what_acme_sh_says_without_its_advice():
     assert cause(OUTPUT) == (
         "Verifying: a.test | a.test: Invalid status. Verification error details: no such host"
     )
+
+
+WHOLE = 'a.test: Get "http://a.test/.well-known/x": dial tcp 192.0.2.7:80: connection refused'
+
+
+@pytest.mark.parametrize(
+    ("said", "debug", "shown"),
+    [
+        # acme.sh 3.1 looks for the end of the text at the first quotation mark, escaped or not.
+        (
+            "a.test: Invalid status. Verification error details: a.test: Get \\",
+            f'error=\'"error":{{"type":"urn:x","detail":{json.dumps(WHOLE)},"status":400\'',
+            f"a.test: Invalid status. Verification error details: {WHOLE}",
+        ),
+        (
+            "b.test:Verify error:short",
+            '"detail": "short of breath"',
+            "b.test:Verify error:short of breath",
+        ),
+        (
+            "Verification error details: alone",
+            '"detail":"of another"',
+            "Verification error details: alone",
+        ),
+        ("Verification error details: ", '"detail":"of another"', "Verification error details: "),
+        (
+            "Verification error details: broken",
+            '"detail":"broken \\x"',
+            "Verification error details: broken",
+        ),
+        ("no reason at all", "", "no reason at all"),
+    ],
+)
+def test_the_reason_of_the_ca_is_whole(said, debug, shown):
+    assert with_details(said, debug) == shown
+
+
+def test_a_cause_that_is_long_loses_whole_lines_first():
+    text = cause("\n".join(["first " + "x" * 400, "second " + "y" * 400, "third " + "z" * 400]))
+    assert text.startswith("second y") and text.endswith("z")
+    assert cause("begins " + "x" * 2000).startswith("begins x")
+
+
+def test_what_acme_sh_writes_down_completes_what_it_prints(tmp_path, monkeypatch):
+    program = tmp_path / "acme.sh"
+    program.write_text(
+        "#!/bin/sh\nfor last; do :; done\n"
+        """echo '"error":{"detail":"Get \\\\"http://a\\\\": refused"' > "$last"\n"""
+        """echo 'Verification error details: Get \\\\'; exit 1\n"""
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    result = AcmeSh(tmp_path, "")._run(WANTED, "--issue")
+    assert not result.ok
+    assert result.output.strip() == 'Verification error details: Get "http://a": refused'
 
 
 def test_connection_failure_is_told_from_a_refusal():

@@ -3,11 +3,13 @@
 Options: https://github.com/acmesh-official/acme.sh/wiki/Options-and-Params
 """
 
+import json
 import logging
 import os
 import re
 import signal
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,9 @@ _NOISE = re.compile(r"^$|please (add|check|refer)|^see:|sleeping|retry|^pending|
 _CONNECTION = re.compile(
     r"cannot init api|libcurl-errors|could ?n.t connect|could not (resolve|connect)|timed out", re.I
 )
+_REASON = re.compile(r"(Verif\w+ error(?: details?)?: *)(.*)")
+_DETAIL = re.compile(r'"detail" *: *"((?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*)"')
+_CAUSE_LENGTH = 900
 _UNKNOWN_ACCOUNT = re.compile(r"accountDoesNotExist|unable to find (registration|account)", re.I)
 
 
@@ -53,11 +58,39 @@ def cause(output: str) -> str:
     Returns
     -------
     str
-        At most three lines and 600 characters.
+        At most three lines and 900 characters.
     """
     lines = [_TIMESTAMP.sub("", line).strip() for line in output.splitlines()]
-    useful = [line for line in lines if not _NOISE.search(line)]
-    return " | ".join(useful[-3:])[-600:] or "acme.sh said nothing"
+    useful = [line for line in lines if not _NOISE.search(line)][-3:]
+    # Whole lines from the end; the beginning of a long one says more than its end.
+    while len(useful) > 1 and len(" | ".join(useful)) > _CAUSE_LENGTH:
+        useful.pop(0)
+    return " | ".join(useful)[:_CAUSE_LENGTH] or "acme.sh said nothing"
+
+
+def with_details(output: str, debug: str) -> str:
+    """Complete what acme.sh says of the CA's reasons, which it cuts at their first quotation mark.
+
+    Parameters
+    ----------
+    output : str
+        Its standard output and error.
+    debug : str
+        What it wrote into its log, which has the CA's answers as they came.
+
+    Returns
+    -------
+    str
+        The output, with whole reasons.
+    """
+    details = [json.loads(f'"{raw}"') for raw in dict.fromkeys(_DETAIL.findall(debug))]
+
+    def whole(match: re.Match[str]) -> str:
+        cut = match[2].rstrip("\\ ")
+        longer = [detail for detail in details if detail.startswith(cut)]
+        return match[1] + " ".join((longer[-1] if longer and cut else match[2]).split())
+
+    return _REASON.sub(whole, output)
 
 
 def raise_failure(result: Result) -> None:
@@ -73,6 +106,26 @@ def raise_failure(result: Result) -> None:
     if _CONNECTION.search(result.output):
         raise CaUnreachableError(cause(result.output))
     raise OrderError(cause(result.output))
+
+
+def _call(command: list[str], environment: dict[str, str]) -> tuple[bool, str]:
+    """Run a program, but not for ever, and return whether it was good and what it printed."""
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment | {"HOME": "/tmp"},  # noqa: S108 # a tmpfs of ours alone
+        start_new_session=True,
+        umask=0o077,  # keys; acme.sh opens the challenge's files itself
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            output = f"{process.communicate()[0]}\nacme.sh timed out"
+    return process.returncode == 0, output
 
 
 class AcmeSh:
@@ -111,28 +164,17 @@ class AcmeSh:
         home = self._state / wanted.home
         home.mkdir(mode=0o700, exist_ok=True)
         command = ["acme.sh", action, "--home", "/usr/share/acme.sh", "--config-home", str(home)]
-        command += ["--server", wanted.ca_uri, "--log", "/dev/null", "--auto-upgrade", "0"]
+        command += ["--server", wanted.ca_uri, "--auto-upgrade", "0", *arguments]
         if self._ca_bundle:
             command += ["--ca-bundle", self._ca_bundle]
         # Nothing of ours: acme.sh keeps some variables it finds in its files.
         passed = ("PATH", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "https_proxy", "no_proxy")
         environment = {name: os.environ[name] for name in passed if name in os.environ}
-        with subprocess.Popen(
-            [*command, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment | {"HOME": "/tmp"},  # noqa: S108 # a tmpfs of ours alone
-            start_new_session=True,
-            umask=0o077,  # keys; acme.sh opens the challenge's files itself
-        ) as process:
-            try:
-                output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                output = f"{process.communicate()[0]}\nacme.sh timed out"
-        return Result(process.returncode == 0, output)
+        with tempfile.TemporaryDirectory() as folder:
+            debug = Path(folder) / "log"
+            ok, output = _call([*command, "--log", str(debug)], environment)
+            text = debug.read_text(errors="replace") if not ok and debug.exists() else ""
+        return Result(ok, with_details(output, text))
 
     def _register(self, wanted: Wanted) -> None:
         folder = self._state / wanted.home / wanted.account_folder
