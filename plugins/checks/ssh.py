@@ -31,7 +31,7 @@ ADVICE = {
         r"Not allowed at this time|kex_exchange_identification|banner exchange"
         r"|Connection (closed|reset) by (remote host|peer|\S+ port \d+|UNKNOWN)"
     ): (
-        "sshd closed the connection before the login. After refused keys sshd of Debian 13 and "
+        "sshd closed the connection before the login. After refused keys that of Debian 13 and "
         "newer does so with all from the same address for a while, up to ten minutes "
         "(PerSourcePenalties), and so do fail2ban and firewalls: wait, then try once with `ssh` "
         "and the right key. The server's console shows more with `journalctl -u ssh`"

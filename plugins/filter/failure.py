@@ -7,7 +7,7 @@ from typing import Any
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
 # How `docker compose logs` and `docker compose build` name the origin of a line.
 ORIGIN = re.compile(r"^(?P<who>[A-Za-z0-9][\w.-]*?)-\d+ +\| ?")
-STEP = re.compile(r"^#\d+ (?:\d+\.\d+ )?")
+STEP = re.compile(r"^(?:#\d+ )?(?:\d+\.\d+ )?")
 
 TRACEBACK = re.compile(
     r"(?P<indent>[\s|+]*?)(?:Exception Group )?Traceback \(most recent call last\)"
@@ -33,7 +33,7 @@ BANNER = re.compile(
             r"!!! no internal routing|your (processes|memory|server socket|mercy|request) ",
             r"uwsgi socket \d|Python version: \d|Python main interpreter|python threads support",
             r"setting request body|mapped \d+ bytes|spawned uWSGI|set[gu]id\(\) to ",
-            r"\.*gracefully killing|worker \d+ buried|goodbye to uWSGI|VACUUM: |SIG\w+ received",
+            r"\.*gracefully killing|worker \d+ buried|goodbye to uWSGI|VACUUM: |SIG[\w/]+ received",
             r"WSGI app \d+ .* ready in ",
             r"(\[[^]]*\] )*\[INFO\] (Starting gunicorn|Listening|Using|Booting|Handling|Shut)",
             r"INFO:\s+(Started |Waiting for app|Application |Uvicorn running|Finished |Shutting)",
@@ -45,7 +45,7 @@ BANNER = re.compile(
 PROGRESS = re.compile(
     "|".join(
         [
-            r"\[internal\]|\[.*\] (FROM|COPY|WORKDIR|ENV|ARG|USER|CMD)\b",
+            r"\[internal\]|\[.*\] (FROM|COPY|RUN|WORKDIR|ENV|ARG|USER|CMD)\b|building with |\W+$",
             r"(CACHED|DONE [\d.]+s|\.\.\.)$",
             r"(transferring|extracting|exporting|writing|naming|resolve|sha256:|preparing)\b",
             r"(Get|Hit|Ign):\d|\(?Reading |Building dependency",
@@ -187,6 +187,9 @@ def _tell(who: str, lines: list[str]) -> str:
             continue
         others.append(lines[position])
         position += 1
+    if shown:
+        # Processes of one container that fail at the same time cut into each other's tracebacks.
+        others = [line for line in others if line not in shown and not line.startswith("  ")]
     rest = _distinct(line for line in others if not BANNER.match(line))
     last = rest[-(LAST_LINES if shown else LOG_LINES) :]
     heading = [f"{who}:"] if who and (shown or last) else []

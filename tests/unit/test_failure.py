@@ -96,6 +96,15 @@ def test_chained_tracebacks_keep_their_first_cause() -> None:
     assert shown.count("[2026-11-29] INFO in app: next") == 1
 
 
+def test_tracebacks_that_cut_into_each_other_are_shown_once() -> None:
+    first, second = WRITES.splitlines(), WRITES.splitlines()
+    cut = "SIGINT/SIGTERM received...killing workers..."
+    mixed = [*first, *second[:3], cut, *second[3:], *second[1:4], "the end"]
+    shown = failure.failure_log(compose("\n".join(mixed))).splitlines()
+    assert shown.count(first[-1]) == 1 and cut not in shown and shown[-1] == "the end"
+    assert len([line for line in shown if line.startswith("  ")]) == failure.FRAME_LINES + 1
+
+
 def test_who_has_a_traceback_comes_first() -> None:
     log = compose("connect() failed (111: Connection refused)", "relay-1") + compose(WRITES)
     shown = failure.failure_log(log)
@@ -143,6 +152,10 @@ BUILD = """#1 [internal] load build definition from Dockerfile
 #12 2.234 WARNING: Retrying (Retry(total=8)) broken by '[Errno -3] {error}': /simple/
 #12 3.000 ERROR: Could not find a version that satisfies the requirement flask (from versions: none)
 #12 3.001 ERROR: No matching distribution found for flask
+------
+ > [dependencies 3/3] RUN install-dependencies:
+3.001 ERROR: No matching distribution found for flask
+------
 ERROR: failed to solve: process "/bin/sh -c install-dependencies" did not complete: exit code: 1
 """
 
@@ -152,6 +165,7 @@ def test_a_build_that_cannot_look_up_names_says_so_and_is_not_tried_again() -> N
     shown = failure.build_log(output)
     assert shown.startswith("The build could not look up a name")
     assert "(2 times)" in shown and "[internal]" not in shown and "Get:1" not in shown
+    assert shown.count("No matching distribution") == 1 and "---" not in shown
     assert not failure.may_pass({"failed": True, "stderr": output, "msg": "failed"})
 
 
