@@ -19,8 +19,9 @@ from checks import host as server_rules
 from checks.apps import NAME
 from checks.domains import ascii_domain, domain_error
 from checks.files import is_file, local
-from checks.report import HIDDEN, SECRET_NAME, UNKNOWN, Finding
+from checks.report import HIDDEN, SECRET_NAME, UNKNOWN, Finding, quote
 from checks.site import Site, check_address, check_site
+from checks.ssh import ssh_advice
 from checks.throwaway import check_names, known_names
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +102,7 @@ class ActionModule(ActionBase):
         except (AnsibleError, KeyError, TypeError, ValueError) as error:
             secret = SECRET_NAME.search(where)
             cause = re.search(r"'[\w.]+' is undefined|has no attribute '\w+'", str(error))
-            why = (cause[0] if cause else "") if secret else " ".join(str(error).split())[:160]
+            why = (cause[0] if cause else "") if secret else quote(error, 160)
             wrong = f"cannot be computed ({why or type(error).__name__})"
             fix = (
                 "Write !unsafe before a value that holds {{, {% or {#"
@@ -140,11 +141,11 @@ class ActionModule(ActionBase):
             if _gathered(answer):
                 self._gathered = answer["ansible_facts"]
                 return []
-            why = _last_line(answer)
+            why = _said(answer)
         except AnsibleConnectionFailure as error:
             return [_unreachable(name, given, str(error))]
         except AnsibleError as error:
-            why = str(error)
+            why = quote(error)
         user = given.get("ansible_user", "the user")
         found = []
         if self._connection.become:
@@ -163,7 +164,7 @@ class ActionModule(ActionBase):
             self._unprivileged = answer["ansible_facts"]
             return found
         fix = "Install python3 on the server, and look at it with `ansible -m setup`"
-        wrong = f"Ansible cannot run there ({_last_line(answer)})"
+        wrong = f"Ansible cannot run there ({_said(answer)})"
         return [Finding(f"{name}: ansible_host", wrong, fix)]
 
     def _module(self, module: str, arguments: dict[str, Any], given: dict[str, Any]) -> dict:
@@ -199,7 +200,7 @@ class ActionModule(ActionBase):
             seen = {"msg": str(error)}
         if seen.get("failed") or "listeners" not in seen:
             fix = "This is a defect of preflight_host: please report it"
-            return [Finding(name, f"could not be looked at ({_last_line(seen)})", fix)]
+            return [Finding(name, f"could not be looked at ({_said(seen)})", fix)]
         return server_rules.check_server(
             server_rules.Server(
                 name=name,
@@ -294,10 +295,12 @@ def _examples() -> set[str]:
 
 
 def _unreachable(name: str, given: dict[str, Any], why: str) -> Finding:
-    fix = "Check ansible_host, ansible_user, ansible_port and your key with `ssh`"
-    why = " ".join(why.split())[:300]
     value = given.get("ansible_host") or HIDDEN
-    return Finding(f"{name}: ansible_host", f"does not answer over SSH ({why})", fix, value)
+    fix = ssh_advice(
+        why, str(given.get("ansible_host") or name), str(given.get("ansible_port") or "")
+    )
+    wrong = f"does not answer over SSH ({quote(why)})"
+    return Finding(f"{name}: ansible_host", wrong, fix, value)
 
 
 def _gathered(answer: dict[str, Any]) -> bool:
@@ -305,9 +308,8 @@ def _gathered(answer: dict[str, Any]) -> bool:
     return bool(answer.get("ansible_facts", {}).get("module_setup"))
 
 
-def _last_line(answer: dict[str, Any]) -> str:
-    text = str(answer.get("module_stderr") or answer.get("module_stdout") or answer.get("msg"))
-    return (text.strip().splitlines() or [""])[-1][:200]
+def _said(answer: dict[str, Any]) -> str:
+    return quote(answer.get("module_stderr") or answer.get("module_stdout") or answer.get("msg"))
 
 
 def _addresses(host: str) -> set[str]:

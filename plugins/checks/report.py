@@ -22,6 +22,23 @@ class Unknown:
 UNKNOWN = Unknown()
 HIDDEN = object()  # a value that must not be shown
 
+# Of another program's message: what surrounds its words, ...
+DECORATION = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|^[\s@=*#_~^-]+|[\s@=*#_~^-]+$")
+# ... lines that tell nothing alone, ...
+CHATTER = re.compile(
+    r"traceback \(most recent|file \"[^\"]+\", line \d|exception group traceback"
+    r"|(warning: )?permanently added|it is possible that someone|someone could be eavesdropping"
+    r"|it is also possible that a host key|the fingerprint for the|please contact your system"
+    r"|debug\d: |openssh_\d|pseudo-terminal will not|shared connection to|connection to \S+ closed",
+    re.IGNORECASE,
+)
+# ... and those that say what is wrong.
+TELLING = re.compile(
+    r"error|fail|denied|refused|reject|cannot|can't|could ?n.t|could not|unable|\bnot?\b|missing"
+    r"|invalid|unknown|changed|expired|timed out|closed|reset|unreachable|killed|full",
+    re.IGNORECASE,
+)
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -78,3 +95,66 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Name the known name that was probably meant, or nothing."""
     close = get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
     return close[0] if close else ""
+
+
+def quote(text: Any, limit: int = 300) -> str:
+    """
+    Choose from another program's message what says most, as whole lines.
+
+    Parameters
+    ----------
+    text : Any
+        What the program said; usually lines, of which the last are the nearest to the cause.
+    limit : int, optional
+        Characters to keep about.
+
+    Returns
+    -------
+    str
+        One line. Lines that say what is wrong come before others where not all fit, and no line
+        is cut but one that is longer than the limit, after a sentence or a word.
+    """
+    paragraphs = _paragraphs(str(text))
+    telling = [n for n, paragraph in enumerate(paragraphs) if TELLING.search(paragraph)]
+    others = [n for n in range(len(paragraphs)) if n not in telling]
+    chosen: list[int] = []
+    room = limit
+    for number in [*reversed(telling), *reversed(others)]:
+        if len(paragraphs[number]) + 2 <= room or not chosen:
+            chosen.append(number)
+            room -= len(paragraphs[number]) + 2
+    words = [_cut(paragraphs[number], limit) for number in sorted(chosen)]
+    ends = [word if word[-1] in ".:;!?," else f"{word};" for word in words]
+    return " ".join(ends).rstrip(";:,")
+
+
+def _paragraphs(text: str) -> list[str]:
+    """Join lines that go on, indented, and drop what tells nothing or was said before."""
+    found: list[str] = []
+    in_traceback = False
+    for raw in text.replace("\r", "\n").expandtabs().split("\n"):
+        line = " ".join(DECORATION.sub("", raw).split())
+        if not re.search(r"\w", line):
+            continue
+        goes_on = raw.startswith(" ") and bool(found)
+        if in_traceback and raw.startswith(" "):
+            continue
+        in_traceback = "Traceback (most recent" in line
+        if CHATTER.match(line):
+            continue
+        if goes_on and not found[-1].endswith((".", "!", "?")):
+            found[-1] += f" {line}"
+        elif line not in found:
+            found.append(line)
+    return found
+
+
+def _cut(text: str, limit: int) -> str:
+    """Cut a line that is too long after its last sentence, else after a word."""
+    if len(text) <= limit:
+        return text
+    head = text[:limit]
+    sentence = max(head.rfind(mark) for mark in (". ", "; ", "! ", "? "))
+    if sentence > limit // 2:
+        return head[: sentence + 1]
+    return head.rsplit(" ", 1)[0].rstrip(" ,;:") + " ..."

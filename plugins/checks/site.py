@@ -359,9 +359,31 @@ def _engine(site: Site) -> list[Finding]:
             "Write the 40 hexadecimal digits that gpg shows, in quotes",
         )
         found.append(Finding("docker_upstream_fingerprint", wrong, fix, fingerprint))
+    found += _isolation(site)
     distribution, release = site.get("dev_distribution", "debian"), site.get("dev_release", None)
     releases = RELEASES.get(str(distribution), ())
     if release is not None and releases and release not in releases:
         fix = f"Choose {' or '.join(releases)}, or another dev_distribution"
         found.append(Finding("dev_release", f"is no release of {distribution}", fix, release))
+    return found
+
+
+def _isolation(site: Site) -> list[Finding]:
+    """Check what containers may reach although it is closed to them."""
+    found = []
+    name = "docker_builds_may_reach"
+    reach = site.get(name, [])
+    for network in reach if isinstance(reach, list) else []:
+        if network is UNKNOWN:
+            continue
+        try:
+            ipaddress.ip_network(str(network), strict=False)
+        except ValueError:
+            fix = "Write it like 10.0.0.7, 10.0.0.0/24 or fd00::/64; the rules know no names"
+            found.append(Finding(name, "is neither an address nor a network", fix, network))
+    name = "docker_apps_may_reach_ports"
+    ports = site.get(name, [])
+    for port in ports if isinstance(ports, list) else []:
+        if re.fullmatch(r"-?\d+", str(port)) and not 1 <= int(port) <= 65535:
+            found.append(Finding(name, "is no port", "Choose 1 to 65535", port))
     return found

@@ -16,12 +16,18 @@ LAST_TO_STOP = ("db",)
 # What downloads of a build may need: roles/app/vars says where each comes from.
 BUILD_SECRETS = ("ca_bundle", "pip_index_url")
 
+WRITES = (
+    "The app writes to {path}, and its file system is read-only. Add that path or a folder above "
+    "it to the `volumes` of its entry to keep what it writes; /tmp is writable and forgotten."
+)
 # What the log of a release that did not start usually means.
 ADVICE = {
-    r"Read-only file system: '?\"?(?P<path>/[^'\"\s]*)": (
-        "The app writes to {path}, and its file system is read-only. Add that path or a folder "
-        "above it to the `volumes` of its entry to keep what it writes; /tmp is writable and "
-        "forgotten."
+    r"Read-only file system: b?['\"]?(?P<path>[^'\"\s]+)": WRITES,
+    # As shells and their commands say it.
+    r"(?P<path>[^'\"\s]+)['\"]?: Read-only file system\s*(?:\n|\Z)": WRITES,
+    r"attempt to write a readonly database": (
+        "SQLite's file is where the app may not write: set `database: sqlite` and use "
+        "DATABASE_URL, or add the file's folder to the `volumes` of the entry."
     ),
     r"unable to open database file": (
         "SQLite could not make its file: set `database: sqlite` and use DATABASE_URL, or add the "
@@ -49,6 +55,21 @@ ADVICE = {
         "The app misses the variable {name}: add it to the `environment` of its entry, or, if it "
         "is a secret, to vault_app_secrets."
     ),
+    (
+        r"(?P<name>[A-Z][A-Z0-9_]+) not found\. Declare it"
+        r"|Environment variable \"(?P<other>[A-Z][A-Z0-9_]+)\" not set"
+    ): (
+        "The app misses the variable {name}{other}: add it to the `environment` of its entry, or, "
+        "if it is a secret, to vault_app_secrets."
+    ),
+    (
+        r"Temporary failure in name resolution|Name or service not known"
+        r"|No address associated with hostname|could not translate host name"
+    ): (
+        "The app looks up a name that its network does not have: it knows `db`, its own database, "
+        "and has no way out of the server. Use DATABASE_URL as it is, and let no start wait for "
+        "what is elsewhere."
+    ),
     r"Can't load plugin: sqlalchemy.dialects:(?P<name>postgres)\b": (
         "This SQLAlchemy wants postgresql:// addresses, which DATABASE_URL is: look what the app "
         "makes of it."
@@ -56,7 +77,7 @@ ADVICE = {
     r"No module named 'psycopg2'": (
         "DATABASE_URL is one of Postgres, so the app needs psycopg2 in its list of dependencies."
     ),
-    r"Permission denied: '?\"?(?P<path>/[^'\"\s]*)": (
+    r"Permission denied: b?['\"]?(?P<path>[^'\"\s]+)": (
         "The app runs as user 10001, who may not open {path}. If it writes there, add the path to "
         "`volumes`."
     ),
@@ -378,8 +399,8 @@ def release_advice(log: str) -> str:
     for pattern, text in ADVICE.items():
         match = re.search(pattern, log)
         if match:
-            found.append(text.format(**match.groupdict()))
-    return "\n".join(found)
+            found.append(text.format(**match.groupdict(default="")))
+    return "\n".join(dict.fromkeys(found))
 
 
 class FilterModule:

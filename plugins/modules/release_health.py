@@ -47,6 +47,13 @@ SPINS = "worker respawning too fast"
 # What nginx says in the app's stead while nobody answers it.
 RELAY_HAS_NO_ANSWER = {502, 504}
 PAUSE_SECONDS = 0.3
+# https://www.gnu.org/software/bash/manual/bash.html#Exit-Status
+EXIT_CODES = {
+    0: "its command came to its end, and is to run on",
+    126: "its command cannot be executed",
+    127: "its command was not found",
+    137: "it was killed",
+}
 
 
 def docker(*arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
@@ -70,6 +77,39 @@ def containers(project: str) -> list[dict[str, Any]]:
     ]
 
 
+def first_end(container: dict[str, Any]) -> tuple[int | None, bool]:
+    """
+    Ask the engine how a container ended for the first time.
+
+    Parameters
+    ----------
+    container : dict
+        What ``docker inspect`` says of it. Once Docker has started it again, its state tells
+        nothing of the end any more.
+
+    Returns
+    -------
+    code : int or None
+        The exit code; None if the engine no longer knows.
+    out_of_memory : bool
+        Whether its memory was full before.
+    """
+    kinds = ("--filter", "event=die", "--filter", "event=oom")
+    listed = docker(
+        *("events", "--since", container["Created"], "--until", f"{time.time():.3f}", *kinds),
+        *("--filter", f"container={container['Id']}"),
+        *("--format", "{{.Action}} {{.Actor.Attributes.exitCode}}"),
+    )
+    memory = False
+    for line in listed.stdout.splitlines():
+        action, _, code = line.partition(" ")
+        if action == "oom":
+            memory = True
+        elif action == "die" and code.strip().isdigit():
+            return int(code), memory
+    return None, memory
+
+
 def ended(container: dict[str, Any], restarts: int) -> str:
     """
     Say how a container has ended.
@@ -88,8 +128,14 @@ def ended(container: dict[str, Any], restarts: int) -> str:
     """
     state, service = container["State"], container["Config"]["Labels"]["com.docker.compose.service"]
     if state["Status"] in ("exited", "dead", "restarting") or container["RestartCount"] > restarts:
-        why = f"its container {service} ended with exit code {state['ExitCode']}"
-        return out_of_memory(container) or why
+        code, memory = first_end(container)
+        if code is None and state["Status"] in ("exited", "dead"):
+            code = state["ExitCode"]
+        if memory:
+            return _memory_was_full(service)
+        how = "ended" if code is None else f"ended with exit code {code}"
+        meaning = f" ({EXIT_CODES[code]})" if code in EXIT_CODES else ""
+        return out_of_memory(container) or f"its container {service} {how}{meaning}"
     return ""
 
 
@@ -110,7 +156,11 @@ def out_of_memory(container: dict[str, Any]) -> str:
     """
     service = container["Config"]["Labels"]["com.docker.compose.service"]
     killed = container["State"].get("OOMKilled")
-    return f"its container {service} ran out of memory: raise memory_mb" if killed else ""
+    return _memory_was_full(service) if killed else ""
+
+
+def _memory_was_full(service: str) -> str:
+    return f"its container {service} ran out of memory: raise memory_mb"
 
 
 def _has_check(container: dict[str, Any]) -> bool:

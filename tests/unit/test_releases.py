@@ -165,19 +165,44 @@ def test_status_is_a_table(server: Server) -> None:
     [
         ({"Status": "running", "ExitCode": 0}, 0, ""),
         ({"Status": "exited", "ExitCode": 3}, 0, "ended with exit code 3"),
-        ({"Status": "running", "ExitCode": 0}, 1, "ended with exit code 0"),
-        ({"Status": "restarting", "ExitCode": 1}, 0, "ended with exit code 1"),
+        # Docker has started it again, so its state says 0.
+        ({"Status": "running", "ExitCode": 0}, 1, "its container web ended with exit code 22"),
+        ({"Status": "restarting", "ExitCode": 0}, 0, "ended with exit code 22"),
         ({"Status": "exited", "ExitCode": 137, "OOMKilled": True}, 0, "raise memory_mb"),
         # A worker was killed, and another one has taken its place.
         ({"Status": "running", "ExitCode": 0, "OOMKilled": True}, 0, ""),
     ],
 )
-def test_a_container_that_ended_is_known(state: dict, restarts: int, said: str) -> None:
+def test_a_container_that_ended_is_known(
+    state: dict, restarts: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = "" if state["Status"] == "exited" else "die 22\ndie 0\n"
+    answer = subprocess.CompletedProcess([], 0, events, "")
+    monkeypatch.setattr(release_health, "docker", lambda *arguments: answer)
     labels = {"com.docker.compose.service": "web"}
     container = {"State": state, "RestartCount": restarts, "Config": {"Labels": labels}}
+    container |= {"Id": "c", "Created": "2026-01-01T00:00:00Z"}
     reason = release_health.ended(container, 0)
     assert said in reason
     assert bool(said) == bool(reason)
+
+
+@pytest.mark.parametrize(
+    ("events", "said"),
+    [
+        ("oom \ndie 137\ndie 0\n", "ran out of memory: raise memory_mb"),
+        ("die 127\n", "exit code 127 (its command was not found)"),
+        # The engine keeps only so many events; better none than a wrong number.
+        ("", "its container web ended"),
+    ],
+)
+def test_the_first_end_counts(events: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = subprocess.CompletedProcess([], 0, events, "")
+    monkeypatch.setattr(release_health, "docker", lambda *arguments: answer)
+    labels = {"com.docker.compose.service": "web"}
+    container = {"Id": "c", "Created": "", "RestartCount": 2, "Config": {"Labels": labels}}
+    reason = release_health.ended(container | {"State": {"Status": "running", "ExitCode": 0}}, 1)
+    assert reason.endswith(said)
 
 
 def test_the_lock_has_one_holder(tmp_path: Path) -> None:

@@ -1,0 +1,111 @@
+"""What a container reaches of the server and of the networks around it."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import hostile
+import pytest
+from conftest import Site
+
+# Prints for each address what came of a connection: `open`, or the name of the error.
+KNOCK = """
+import errno, json, socket, sys
+def knock(host, port):
+    try:
+        socket.create_connection((host, port), timeout=3).close()
+        return "open"
+    except TimeoutError:
+        return "timeout"
+    except OSError as error:
+        return errno.errorcode.get(error.errno, str(error))
+print(json.dumps({f"{host} {port}": knock(host, port) for host, port in TARGETS}))
+"""
+TABLE = ("inet", "flask_vps")
+METADATA = "169.254.169.254"
+# What the server answers: sshd, the edge, whatever listens for other containers.
+PORTS = (22, 80, 443, 2375)
+
+
+def knock(targets: list[tuple[str, int]]) -> str:
+    return f"TARGETS = {targets!r}\n{KNOCK}"
+
+
+def own_addresses(site: Site) -> list[str]:
+    found = json.loads(site.on_server("ip", "-json", "-4", "address", "show", "up"))
+    addresses = [a["local"] for link in found for a in link["addr_info"]]
+    return [address for address in addresses if not address.startswith("127.")]
+
+
+def gateway_of(site: Site, network: str) -> str:
+    template = "{{range .IPAM.Config}}{{.Gateway}} {{end}}"
+    return site.on_server("docker", "network", "inspect", "-f", template, network).split()[0]
+
+
+def from_default_network(site: Site, targets: list[tuple[str, int]]) -> dict[str, str]:
+    """Knock from Docker's default network, in which images are built."""
+    images = [c["Config"]["Image"] for n, c in site.containers().items() if "probe-" in n]
+    image = next(image for image in images if image.startswith("flask-vps/probe:"))
+    run = ["docker", "run", "--rm", "--network", "bridge", "--entrypoint", "python3", image, "-c"]
+    return json.loads(site.on_server(*run, knock(targets)))
+
+
+@contextmanager
+def table_away(site: Site) -> Iterator[None]:
+    """Take our table away, and let the watchdog bring it back."""
+    site.on_server("systemctl", "stop", "flask-vps-watchdog.timer")
+    site.on_server("nft", "delete", "table", *TABLE)
+    try:
+        yield
+    finally:
+        site.on_server("systemctl", "start", "flask-vps-watchdog.service")
+        site.on_server("systemctl", "start", "flask-vps-watchdog.timer")
+
+
+@pytest.mark.parametrize("domain", [hostile.PROBE, hostile.PROBE_HTTP])
+def test_an_app_reaches_nothing_of_the_server(site: Site, domain: str) -> None:
+    hosts = [*own_addresses(site), METADATA]
+    targets = [(host, port) for host in hosts for port in PORTS]
+    answers = json.loads(hostile.run_inside(site, knock(targets), domain))
+    # ECONNREFUSED would be an answer of the server, too.
+    reached = {k: v for k, v in answers.items() if v in ("open", "ECONNREFUSED")}
+    assert len(answers) == len(targets) and reached == {}
+
+
+def test_the_servers_own_ports_are_what_the_table_closes(site: Site) -> None:
+    """The negative control: sshd listens there, and answers an app once our table is away."""
+    gateway = gateway_of(site, "probe-backend")
+    assert "open" in site.on_server("python3", "-c", knock([(gateway, 22)]))
+    with table_away(site):
+        assert "open" in hostile.run_inside(site, knock([(gateway, 22)]))
+    # The watchdog has found the table missing.
+    assert "EHOSTUNREACH" in hostile.run_inside(site, knock([(gateway, 22)]))
+    assert site.request().status == 200
+
+
+def test_builds_reach_neither_the_server_nor_private_networks(site: Site) -> None:
+    route = json.loads(site.on_server("ip", "-json", "-4", "route", "show", "default"))[0]
+    # Of the server, of an app's network, of the network around the server, and of its provider.
+    hosts = [*own_addresses(site), route["gateway"], METADATA]
+    closed = from_default_network(site, [(host, 22) for host in hosts])
+    assert set(closed.values()) == {"EHOSTUNREACH"}, closed
+    with table_away(site):
+        opened = from_default_network(site, [(gateway_of(site, "bridge"), 22)])
+        around = from_default_network(site, [(route["gateway"], 22)])
+    assert set(opened.values()) == {"open"}
+    assert set(around.values()) != {"EHOSTUNREACH"}
+
+
+def test_the_rules_are_back_when_a_firewall_has_flushed_them(site: Site) -> None:
+    """`nft flush ruleset` would take the engine's own rules as well, so only ours go here."""
+    listed = site.on_server("systemctl", "list-dependencies", "--plain", "nftables.service")
+    assert "flask-vps-isolation.service" in listed
+    for lost in ("delete", "flush"):
+        site.on_server("nft", lost, "table", *TABLE)
+        site.on_server("systemctl", "reload", "flask-vps-isolation.service")
+        assert "reject" in site.on_server("nft", "list", "table", *TABLE)
+    shown = site.on_server(
+        "systemctl", "show", "-p", "Before,PartOf,ReloadPropagatedFrom", "flask-vps-isolation"
+    )
+    assert "docker.service" in shown
+    assert shown.count("nftables.service") == 2

@@ -1,0 +1,275 @@
+"""Filters that find in the output of programs why something failed."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
+# How `docker compose logs` and `docker compose build` name the origin of a line.
+ORIGIN = re.compile(r"^(?P<who>[A-Za-z0-9][\w.-]*?)-\d+ +\| ?")
+STEP = re.compile(r"^(?:#\d+ )?(?:\d+\.\d+ )?")
+
+TRACEBACK = re.compile(
+    r"(?P<indent>[\s|+]*?)(?:Exception Group )?Traceback \(most recent call last\)"
+)
+CHAINED = re.compile(
+    r"\s*(During handling of the above exception|The above exception was the direct cause)"
+)
+# Frames of one traceback that are shown, and lines that the message of an exception may go on for.
+FRAME_LINES = 14
+MESSAGE_LINES = 5
+LAST_LINES = 15
+LOG_LINES = 40
+
+# What servers say at each start, whatever happens to the app.
+BANNER = re.compile(
+    "|".join(
+        [
+            r"\[uWSGI\] getting |running \".*\" \((asap|master-start|post-fork|as-root)",
+            r"\*{3} (Starting uWSGI|Operational MODE|uWSGI is running|WARNING: you are running)",
+            r"(compiled with version|nodename|machine|clock source): |os: Linux",
+            r"lock engine: |thunder lock: ",
+            r"detected (number of CPU|binary path|max file)|current working directory: |chdir\(\) ",
+            r"!!! no internal routing|your (processes|memory|server socket|mercy|request) ",
+            r"uwsgi socket \d|Python version: \d|Python main interpreter|python threads support",
+            r"setting request body|mapped \d+ bytes|spawned uWSGI|set[gu]id\(\) to ",
+            r"\.*gracefully killing|worker \d+ buried|goodbye to uWSGI|VACUUM: |SIG[\w/]+ received",
+            r"WSGI app \d+ .* ready in ",
+            r"(\[[^]]*\] )*\[INFO\] (Starting gunicorn|Listening|Using|Booting|Handling|Shut)",
+            r"INFO:\s+(Started |Waiting for app|Application |Uvicorn running|Finished |Shutting)",
+            r"\d{4}/\d\d/\d\d [\d:]+ \[notice\]",
+        ]
+    )
+)
+# What BuildKit says of its own work, and package managers of what went well.
+PROGRESS = re.compile(
+    "|".join(
+        [
+            r"\[internal\]|\[.*\] (FROM|COPY|RUN|WORKDIR|ENV|ARG|USER|CMD)\b|building with |\W+$",
+            r"(CACHED|DONE [\d.]+s|\.\.\.)$",
+            r"(transferring|extracting|exporting|writing|naming|resolve|sha256:|preparing)\b",
+            r"(Get|Hit|Ign):\d|\(?Reading |Building dependency",
+            r"(Selecting|Preparing to|Unpacking|Setting up|Processing triggers) ",
+            r"\s*(Downloading|Using cached|Collecting|Requirement already|Obtaining|━|╸)",
+            r"\s*(Getting req\w+|Preparing metadata|Installing build) .*: (start|finish)ed",
+        ]
+    )
+)
+
+NO_NAME = (
+    r"Temporary failure in name resolution|Temporary failure resolving|Name or service not known"
+    r"|Could not resolve host|could not translate host name|getaddrinfo (failed|EAI_AGAIN)"
+    r"|No address associated with hostname|server misbehaving|lookup \S+ on \S+: .*no such host"
+)
+# What another try may mend; what is known to come again is not tried.
+PASSES = re.compile(
+    r"connection (reset|broken|aborted|timed out)|timed? ?out|unexpected eof|incompleteread"
+    r"|tls handshake|hash sum mismatch|file has unexpected size|mirror sync in progress"
+    r"|failed to fetch|\b(500|502|503|504) |too many requests|remote end closed"
+    r"|network is unreachable|oci runtime|runc|failed to create (shim|task)|no such container"
+    r"|context canceled|broken pipe",
+    re.IGNORECASE,
+)
+BUILD_ADVICE = {
+    NO_NAME: (
+        "The build could not look up a name: no resolver answers in the network of builds. See "
+        "/etc/resolv.conf on the server; where containers cannot reach the resolver, set "
+        "build_network to host. The app's list of dependencies is not to blame."
+    ),
+    r"No route to host|EHOSTUNREACH|administratively prohibited": (
+        "The build asked a private address, which builds may not reach: name the address in "
+        "docker_builds_may_reach if it is to."
+    ),
+    r"No space left on device": (
+        "The server's disk is full: `docker system df` shows what takes the space."
+    ),
+    r"CERTIFICATE_VERIFY_FAILED|certificate verify failed|SSL certificate problem": (
+        "Downloads pass a proxy with a certificate authority of its own: set build_ca_bundle."
+    ),
+}
+
+
+def failure_log(log: str) -> str:
+    """
+    Show what in a log tells why a program failed.
+
+    Parameters
+    ----------
+    log : str
+        Output of one or several containers, of all their starts.
+
+    Returns
+    -------
+    str
+        The first traceback, then the last lines, without what servers say at each start and
+        without what was said before. The end of the log itself where nothing else is in it.
+    """
+    found = [_tell(who, lines) for who, lines in _by_origin(_lines(log)).items()]
+    # A traceback is nearer to the cause than what the others say of it.
+    found.sort(key=lambda part: "Traceback" not in part)
+    return "\n".join(part for part in found if part) or "\n".join(_lines(log)[-5:])
+
+
+def build_log(output: str) -> str:
+    """
+    Show what in a build's output tells why it failed.
+
+    Parameters
+    ----------
+    output : str
+        What BuildKit printed.
+
+    Returns
+    -------
+    str
+        What to do where that is known, and the last lines that are not progress.
+    """
+    lines = [STEP.sub("", line) for line in _lines(output)]
+    kept = _distinct(line for line in lines if not PROGRESS.match(line))
+    return "\n".join([*build_advice(output), *kept[-LOG_LINES:]])
+
+
+def build_advice(output: str) -> list[str]:
+    """Say what to do about the errors in a build's output; the first that is known counts."""
+    for pattern, text in BUILD_ADVICE.items():
+        if re.search(pattern, output, re.IGNORECASE):
+            return [text]
+    return []
+
+
+def may_pass(result: dict[str, Any]) -> bool:
+    """
+    Tell whether another try of a build can help.
+
+    Parameters
+    ----------
+    result : dict
+        What the module returned.
+
+    Returns
+    -------
+    bool
+        False for what comes again, such as a name that cannot be looked up, which takes minutes.
+    """
+    text = "\n".join(str(result.get(key) or "") for key in ("msg", "stdout", "stderr"))
+    return bool(PASSES.search(text)) and not build_advice(text)
+
+
+def _lines(text: str) -> list[str]:
+    # A progress bar overwrites its line.
+    lines = [
+        line.rsplit("\r", 1)[-1].rstrip()
+        for line in ANSI.sub("", text).replace("\r\n", "\n").split("\n")
+    ]
+    return [line for line in lines if line]
+
+
+def _by_origin(lines: list[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        match = ORIGIN.match(line)
+        found.setdefault(match["who"] if match else "", []).append(
+            line[match.end() :] if match else line
+        )
+    return found
+
+
+def _tell(who: str, lines: list[str]) -> str:
+    """Shorten the log of one container."""
+    shown, others, position = [], [], 0
+    while position < len(lines):
+        if TRACEBACK.match(lines[position]):
+            block, position = _traceback(lines, position)
+            if not shown:
+                shown = block
+            elif block[-1] not in shown:
+                others.append(block[-1])
+            continue
+        others.append(lines[position])
+        position += 1
+    if shown:
+        # Processes of one container that fail at the same time cut into each other's tracebacks.
+        others = [line for line in others if line not in shown and not line.startswith("  ")]
+    rest = _distinct(line for line in others if not BANNER.match(line))
+    last = rest[-(LAST_LINES if shown else LOG_LINES) :]
+    heading = [f"{who}:"] if who and (shown or last) else []
+    return "\n".join([*heading, *shown, *last])
+
+
+def _traceback(lines: list[str], start: int) -> tuple[list[str], int]:
+    """
+    Read a traceback with those that it is chained to.
+
+    Parameters
+    ----------
+    lines : list of str
+        A log without empty lines.
+    start : int
+        Where the traceback begins.
+
+    Returns
+    -------
+    shown : list of str
+        Its lines, without frames far from the error.
+    end : int
+        Where the log goes on.
+    """
+    shown: list[str] = []
+    position = start
+    while position < len(lines):
+        match = TRACEBACK.match(lines[position])
+        if not match:
+            break
+        heading, position = lines[position], position + 1
+        frames = []
+        # Frames are indented more than what is around them.
+        while position < len(lines) and re.match(
+            rf"{re.escape(match['indent'])}[\s|]", lines[position]
+        ):
+            frames.append(lines[position])
+            position += 1
+        left_out = ["  ..."] if len(frames) > FRAME_LINES else []
+        shown += [heading, *left_out, *frames[-FRAME_LINES:]]
+        message = _message(lines[position : position + MESSAGE_LINES])
+        shown += message
+        position += len(message)
+        if position == len(lines) or not CHAINED.match(lines[position]):
+            break
+        shown.append(lines[position])
+        position += 1
+    return shown, position
+
+
+def _message(lines: list[str]) -> list[str]:
+    """Take the lines of an exception's message from what follows the frames."""
+    found = lines[:1]
+    for line in lines[1:]:
+        if re.match(
+            r"[\[*{]|\d{4}[-/]|(unable to load app|INFO|WARN|ERROR|DEBUG|CRITICAL)\b", line
+        ):
+            break
+        if TRACEBACK.match(line) or CHAINED.match(line) or BANNER.match(line):
+            break
+        found.append(line)
+    return found
+
+
+def _distinct(lines: Iterable[str]) -> list[str]:
+    """Drop lines that say again, with other numbers, what was said; the first says how often."""
+    counts: dict[str, int] = {}
+    first: dict[str, str] = {}
+    for line in lines:
+        key = re.sub(r"0x[0-9a-f]+|\d+", "#", line)
+        counts[key] = counts.get(key, 0) + 1
+        first.setdefault(key, line)
+    return [
+        f"{line} ({counts[key]} times)" if counts[key] > 1 else line for key, line in first.items()
+    ]
+
+
+class FilterModule:
+    """Give the filters to Ansible."""
+
+    def filters(self) -> dict[str, Any]:
+        """Name the filters."""
+        return {"build_log": build_log, "failure_log": failure_log, "may_pass": may_pass}

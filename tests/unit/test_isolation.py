@@ -1,0 +1,121 @@
+"""The table that closes a server to containers, without nftables and an engine."""
+
+import importlib.machinery
+import importlib.util
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FILE = Path(__file__).parents[2] / "roles/docker/files/isolate"
+
+
+def _load() -> Any:
+    loader = importlib.machinery.SourceFileLoader("isolate", str(FILE))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("isolate", loader))
+    loader.exec_module(module)
+    return module
+
+
+isolate = _load()
+
+
+def network(name: str, **more: Any) -> dict[str, Any]:
+    return {"Name": name, "Id": name[0] * 64, "Driver": "bridge", "Options": {}, **more}
+
+
+DEFAULT = network(
+    "bridge",
+    Options={
+        "com.docker.network.bridge.default_bridge": "true",
+        "com.docker.network.bridge.name": "docker7",
+    },
+)
+EDGE = network("edge", Labels={"com.docker.compose.project": "edge"})
+
+
+def test_bridges_are_those_of_our_own_networks() -> None:
+    foreign = [
+        network("wiki-backend"),
+        network("lan", Options={"com.docker.network.bridge.name": "br-lan"}),
+        network("host", Driver="host", Options=None),
+        network("overlay", Driver="overlay", Labels={"com.docker.compose.project": "edge"}),
+    ]
+    found = isolate.bridges([DEFAULT, EDGE, network("shop-backend"), *foreign], ["shop"])
+    assert found == ([f"br-{'e' * 12}", f"br-{'s' * 12}"], "docker7")
+    assert isolate.bridges([], []) == ([], "")
+
+
+def test_resolvers_are_those_that_containers_can_ask() -> None:
+    texts = ["nameserver 127.0.0.53\n# nameserver 192.0.2.9\n", " nameserver 10.0.0.2\nsearch x\n"]
+    texts.append("nameserver fe80::1%eth0\nnameserver nonsense\nnameserver ::1\n")
+    assert isolate.resolvers(texts, '{"dns": ["10.0.0.3"]}') == ["10.0.0.2", "10.0.0.3", "fe80::1"]
+    for broken in ("{", "[]", '{"dns": null}', ""):
+        assert isolate.resolvers([], broken) == []
+
+
+def table(**given: Any) -> str:
+    values = {"of_apps": ["br-a"], "of_builds": "docker0", "dns": [], "reach": [], "ports": []}
+    return isolate.rules(**{**values, **given})
+
+
+def test_nothing_of_the_server_is_open_to_apps_without_a_word_of_the_operator() -> None:
+    rules = [line for line in table().splitlines() if '"br-a"' in line]
+    assert [rule.split("}", 1)[1].split(" accept")[0].strip() for rule in rules[:-1]] == [
+        "ct state established,related",
+        "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit }",
+    ]
+    assert "reject" in rules[-1]
+    opened = table(ports=[25, 587])
+    assert '{ "br-a" } tcp dport { 25, 587 } accept' in opened
+    assert '"docker0" tcp dport' not in opened
+
+
+def test_builds_reach_resolvers_and_what_the_operator_names() -> None:
+    text = table(dns=["10.0.0.2", "fd00::2"], reach=["10.1.0.0/16", "10.1.2.3", "fd01::/64"])
+    forward = text.partition("chain forward")[2]
+    allowed = [
+        "ip daddr { 10.0.0.2/32 } meta l4proto { tcp, udp } th dport 53 accept",
+        "ip6 daddr { fd00::2/128 } meta l4proto { tcp, udp } th dport 53 accept",
+        # Overlapping networks in one set are an error for nft.
+        "ip daddr { 10.1.0.0/16 } accept",
+        "ip6 daddr { fd01::/64 } accept",
+    ]
+    places = [forward.index(f'iifname "docker0" {rule}') for rule in allowed]
+    assert places == sorted(places)
+    assert places[-1] < forward.index("192.168.0.0/16")
+
+
+@pytest.mark.parametrize("address", ["169.254.169.254", "100.100.100.200", "192.0.0.192"])
+def test_metadata_is_private(address: str) -> None:
+    networks = map(isolate.ipaddress.ip_network, isolate.PRIVATE)
+    assert any(isolate.ipaddress.ip_address(address) in network for network in networks)
+
+
+def test_other_tables_are_left_alone() -> None:
+    commands = [line for line in table().splitlines() if line and line[0] not in "\t#}"]
+    assert commands == [
+        "table inet flask_vps",
+        "delete table inet flask_vps",
+        "table inet flask_vps {",
+    ]
+
+
+@pytest.mark.skipif(not shutil.which("nft"), reason="nft is not on this machine")
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"of_apps": [], "of_builds": ""},
+        {"dns": ["10.0.0.2", "fd00::2"], "reach": ["10.1.0.0/16", "fd01::/64"], "ports": [25]},
+    ],
+)
+def test_nft_takes_the_table(given: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "rules"
+    file.write_text(table(**given))
+    done = subprocess.run(["nft", "--check", "-f", file], capture_output=True, text=True)
+    if "Operation not permitted" in done.stderr:
+        pytest.skip("only root may ask nft")
+    assert done.returncode == 0, done.stderr
