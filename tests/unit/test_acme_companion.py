@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 FILES = Path(__file__).parents[2] / "roles/images/files"
-sys.path[:0] = [str(FILES / "nginx-proxy"), str(FILES / "acme-companion")]
+PROGRAMS = [str(FILES / "nginx-proxy"), str(FILES / "acme-companion")]
+sys.path[:0] = PROGRAMS
 
 from companion import service  # noqa: E402
 from companion.acme import (  # noqa: E402
@@ -387,7 +388,7 @@ made.run_pass = run_pass
 made.follow_events = lambda wake: None
 made.serve()
 """
-    path = os.pathsep.join(sys.path[:2])
+    path = os.pathsep.join(PROGRAMS)
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True, text=True, timeout=10, check=False,
