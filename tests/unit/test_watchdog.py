@@ -62,9 +62,7 @@ def test_a_release_that_drains_or_starts_is_left_alone(tmp_path: Path, app: Path
 
 
 @pytest.mark.parametrize("gone", ["releases/1", ""])
-def test_a_release_whose_folder_is_gone_is_left_alone(
-    tmp_path: Path, app: Path, gone: str
-) -> None:
+def test_a_release_whose_folder_is_gone_is_left_alone(tmp_path: Path, app: Path, gone: str) -> None:
     (app / gone).rename(tmp_path / "gone")
     assert watch(tmp_path, f"{app}/releases/1") == ""
 
