@@ -38,6 +38,9 @@ def compose(layout: str, **values: Any) -> dict[str, Any]:
             "__proxy_ca_uri": "https://ca.test/dir",
             "__proxy_companion": {"images": [companion]},
             "__proxy_eab": {},
+            "__proxy_nginx": {
+                "images": [{"Config": {"Entrypoint": ["/entrypoint"], "Cmd": ["forego"]}}]
+            },
             "__proxy_volumes": yaml.safe_load((ROLE / "vars/main.yml").read_text())[
                 "__proxy_volumes"
             ],
@@ -103,6 +106,14 @@ def test_the_first_process_of_each_layout_knows_the_signal_that_stops_it() -> No
     split, single = (compose(layout)["services"] for layout in ("split", "single"))
     assert split["nginx"]["stop_signal"] == "SIGQUIT"
     assert split["docker-gen"]["stop_signal"] == single["nginx"]["stop_signal"] == "SIGTERM"
+
+
+def test_nginx_finishes_its_requests_where_it_shares_a_container() -> None:
+    split, single = (compose(layout)["services"]["nginx"] for layout in ("split", "single"))
+    assert single["entrypoint"] == ["/bin/sh", "/etc/quit-gracefully", "/entrypoint"]
+    assert single["command"] == ["forego"]
+    assert "entrypoint" not in split
+    assert "./quit-gracefully" in mounts(single)
 
 
 def test_a_foreign_nginx_has_each_file_that_generated_configuration_includes() -> None:
