@@ -76,7 +76,7 @@ class Patient(threading.Thread):
 
     def __init__(self, site: Site, seconds: float) -> None:
         super().__init__(daemon=True)
-        self.site, self.seconds = site, seconds
+        self.site, self.seconds = site, seconds  # with a point, as the app's route wants it
         self.stopping = threading.Event()
         self.statuses: list[Any] = []
 
@@ -113,7 +113,7 @@ def test_a_domain_comes_and_goes_while_the_site_is_served(site: Site) -> None:
     before = holders(site)
     try:
         # An open request keeps the old release's relay from its health checks, too.
-        with Visitors(app) as visitors, Patient(app, 15) as patient:
+        with Visitors(app) as visitors, Patient(app, 15.0) as patient:
             done = deploy(
                 scenario_more_domains=[MORE], scenario_environment={"GREETING": str(time.time())}
             )
