@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from checks.domains import check_domains, shared_domains
+from checks.edge import edge_variables
 from checks.files import is_file, is_folder, local, within
 from checks.report import UNKNOWN, Finding, nearest, shown_unless_secret
 from checks.spec import type_error
@@ -306,6 +307,9 @@ def _environment(app: dict[str, Any], where: str) -> list[Finding]:
             found.append(Finding(spot, "is not one value", "Write text, in quotes", shown))
         elif "\0" in str(value):
             found.append(Finding(spot, "holds a NUL, which no variable can", "Remove it", shown))
+        elif edge_variables([name]):
+            wrong = "is one that docker-gen and the companion would obey, in place of the entry"
+            found.append(Finding(spot, wrong, "Remove it, or give it another name", shown))
         elif name == "DATABASE_URL" and app.get("database", "postgres") != "none":
             fix = "Remove it, or set database: none for a database of your own"
             found.append(Finding(spot, "is set by what `database` says", fix))

@@ -225,9 +225,11 @@ def containers_of(containers: list[dict[str, Any]], app: str, but: str = "") -> 
 
 
 def _turn(service: str) -> int:
-    if service in FIRST_TO_STOP:
-        return FIRST_TO_STOP.index(service)
-    return len(FIRST_TO_STOP) + (service in LAST_TO_STOP)
+    # Behind the kind may stand which one it is: vhost-0123456789ab, worker-mail.
+    kind = service.partition("-")[0]
+    if kind in FIRST_TO_STOP:
+        return FIRST_TO_STOP.index(kind)
+    return len(FIRST_TO_STOP) + (kind in LAST_TO_STOP)
 
 
 def app_kind(entry: dict[str, Any]) -> str:

@@ -101,6 +101,29 @@ def archives_of(wanted: Iterable[str], archives: Mapping[str, Iterable[str]]) ->
     return {name: holders[image_name(name)] for name in wanted if image_name(name) in holders}
 
 
+def docker_gen_waits(command: Iterable[str], wait: str) -> list[str]:
+    """
+    Change how long docker-gen waits for more events before it writes the configuration.
+
+    Parameters
+    ----------
+    command : iterable of str
+        How an image starts docker-gen.
+    wait : str
+        Its option ``-wait``: shortest silence and longest wait, such as ``2s:4s``.
+
+    Returns
+    -------
+    list of str
+        The same command with that option; as it is if it has none.
+
+    """
+    words = list(command)
+    if "-wait" in words[:-1]:
+        words[words.index("-wait") + 1] = wait
+    return words
+
+
 class FilterModule:
     """What Ansible loads."""
 
@@ -108,6 +131,7 @@ class FilterModule:
         """Name the filters."""
         return {
             "archives_of": archives_of,
+            "docker_gen_waits": docker_gen_waits,
             "missing_images": missing_images,
             "without_digest": without_digest,
         }

@@ -293,6 +293,10 @@ def test_good_values_pass(source: Path) -> None:
         ("apps.0.environment", {"A": "b\0"}, "apps.shop.environment.A", "holds a NUL"),
         ("apps.0.environment", {True: "b"}, "apps.shop.environment.True", "no name of a variable"),
         ("apps.0.environment", 7, "apps.shop.environment", "not a dictionary"),
+        *(
+            ("apps.0.environment", {n: "a.test"}, f"apps.shop.environment.{n}", "would obey")
+            for n in ("VIRTUAL_HOST", "VIRTUAL_PATH", "LETSENCRYPT_HOST", "ACME_HOST", "CERT_NAME")
+        ),
         (
             "apps.0.environment",
             {"DATABASE_URL": "postgresql://elsewhere"},
@@ -410,6 +414,7 @@ def test_refuses(source: Path, path: str, value: Any, variable: str, wrong: str)
         ("apps.0.source", "file:///srv/shop.git"),
         ("apps.0.volumes", ["/data", "/data/", "/var/lib/shop/uploads", "/app/instance"]),
         ("apps.0.environment", {"DEBUG": False, "PORT": 8000, "GREETING": "$HOME\n'\""}),
+        ("apps.0.environment", {"ACME_COMPANY": "roadrunner", "VIRTUAL_ENV": "/opt/venv"}),
         ("apps.0.packages", ["libpq5", "g++", "libc6:amd64"]),
         ("vault_app_secrets.shop.MAIL_PASSWORD", "short but given by others"),
         ("vault_app_secrets.shop.SECRET_KEY", "$ @:/%#'\"\\ {}" + SECRET),

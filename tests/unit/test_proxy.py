@@ -8,8 +8,10 @@ import jinja2
 import pytest
 import yaml
 from ansible.plugins.test import core
+from images import docker_gen_waits
 
 ROLE = Path(__file__).parents[2] / "roles/proxy"
+DOCKER_GEN = ["docker-gen", "-watch", "-wait", "100ms:500ms", "label=$NGINX", "/app/nginx.tmpl"]
 SOCKET = "/var/run/docker.sock"
 # In the containers, where it is a tmpfs.
 TMP = "/tmp"  # noqa: S108
@@ -22,7 +24,9 @@ def compose(layout: str, **values: Any) -> dict[str, Any]:
         trim_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"bool": bool, "to_json": json.dumps}
+    environment.filters |= {
+        "bool": bool, "docker_gen_waits": docker_gen_waits, "to_json": json.dumps,
+    }  # fmt: skip
     images = ("nginx", "docker_gen", "nginx_proxy", "acme_companion")
     companion = {"Id": f"sha256:{'0' * 64}", "Config": {"Entrypoint": ["/start"], "Cmd": ["run"]}}
     text = environment.get_template("compose.yml.j2").render(
@@ -37,7 +41,11 @@ def compose(layout: str, **values: Any) -> dict[str, Any]:
             "proxy_images": {name: f"example/{name}:1" for name in images},
             "__proxy_ca_uri": "https://ca.test/dir",
             "__proxy_companion": {"images": [companion]},
+            "__proxy_docker_gen": {"images": [{"Config": {"Cmd": DOCKER_GEN}}]},
             "__proxy_eab": {},
+            "__proxy_nginx": {
+                "images": [{"Config": {"Entrypoint": ["/entrypoint"], "Cmd": ["forego"]}}]
+            },
             "__proxy_volumes": yaml.safe_load((ROLE / "vars/main.yml").read_text())[
                 "__proxy_volumes"
             ],
@@ -103,6 +111,26 @@ def test_the_first_process_of_each_layout_knows_the_signal_that_stops_it() -> No
     split, single = (compose(layout)["services"] for layout in ("split", "single"))
     assert split["nginx"]["stop_signal"] == "SIGQUIT"
     assert split["docker-gen"]["stop_signal"] == single["nginx"]["stop_signal"] == "SIGTERM"
+
+
+def test_nginx_finishes_its_requests_where_it_shares_a_container() -> None:
+    split, single = (compose(layout)["services"]["nginx"] for layout in ("split", "single"))
+    assert single["entrypoint"] == ["/bin/sh", "/etc/quit-gracefully", "/entrypoint"]
+    assert single["command"] == ["forego"]
+    assert "entrypoint" not in split
+    assert "./quit-gracefully" in mounts(single)
+
+
+def test_a_site_outlives_a_short_absence_of_the_container_with_its_names() -> None:
+    command = compose("split")["services"]["docker-gen"]["command"]
+    # compose would replace a single dollar sign.
+    assert command == [*DOCKER_GEN[:3], "2s:4s", "label=$$NGINX", "/app/nginx.tmpl"]
+    assert docker_gen_waits(["docker-gen", "-watch"], "2s:4s") == ["docker-gen", "-watch"]
+    # Our own image has the option, too.
+    recipe = (ROLE.parent / "images/files/nginx-proxy/Dockerfile").read_text()
+    assert '"-wait", "' in recipe
+    # Check mode may find no image.
+    assert compose("split", __proxy_docker_gen={"images": []})["services"]["docker-gen"]
 
 
 def test_a_foreign_nginx_has_each_file_that_generated_configuration_includes() -> None:

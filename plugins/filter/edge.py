@@ -1,0 +1,53 @@
+"""Filters that keep an app's own image from having a say at the edge."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# Rules that preflight has as well.
+sys.path.append(str(Path(__file__).parents[1]))
+from checks import edge
+
+
+def without_edge_variables(image: Mapping[str, Any]) -> dict[str, str]:
+    """
+    Empty the variables of an image that docker-gen and the companion would obey.
+
+    Parameters
+    ----------
+    image : dict
+        What Docker's inspect says of it.
+
+    Returns
+    -------
+    dict of str to str
+        Each of those that the image sets, with the empty value that both of them pass over.
+    """
+    names = [line.partition("=")[0] for line in image["Config"].get("Env") or []]
+    return dict.fromkeys(edge.edge_variables(names), "")
+
+
+def edge_labels(image: Mapping[str, Any]) -> list[str]:
+    """
+    Name the labels of an image by which it would be taken for a part of the edge.
+
+    Parameters
+    ----------
+    image : dict
+        What Docker's inspect says of it.
+
+    Returns
+    -------
+    list of str
+        Their names.
+    """
+    return edge.edge_labels(image["Config"].get("Labels") or {})
+
+
+class FilterModule:
+    """Give the filters to Ansible."""
+
+    def filters(self) -> dict[str, Any]:
+        """Name the filters."""
+        return {"edge_labels": edge_labels, "without_edge_variables": without_edge_variables}

@@ -1,0 +1,161 @@
+"""What an app's own image may not say at the edge, and what of the edge makes no new release."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pytest
+import yaml
+from checks.edge import EDGE_VARIABLE
+from edge import edge_labels, without_edge_variables
+
+ROOT = Path(__file__).parents[2]
+ROLE = ROOT / "roles/app"
+FILES = ROOT / "roles/images/files"
+sys.path[:0] = [str(FILES / "nginx-proxy"), str(FILES / "acme-companion")]
+
+from companion.wanted import read_wanted  # noqa: E402
+from dockergen.settings import CONTAINER_PATTERNS, UNSUPPORTED, read_backend  # noqa: E402
+
+HOSTILE = {
+    "PATH": "/bin",
+    "VIRTUAL_HOST": "other.test",
+    "VIRTUAL_HOST_MULTIPORTS": "other.test: {/: {port: 1}}",
+    "VIRTUAL_PATH": "/login",
+    "LETSENCRYPT_HOST": "other.test",
+    "ACME_HOST": "other.test",
+    "ACME_POST_HOOK": "id",
+    "ACME_COMPANY": "an app's own",
+}
+
+
+def image(environment: dict[str, str], **labels: str) -> dict[str, Any]:
+    lines = [f"{name}={value}" for name, value in environment.items()]
+    return {"Config": {"Env": lines, "Labels": labels or None}}
+
+
+def test_what_docker_gen_and_the_companion_obey_is_emptied_and_nothing_else() -> None:
+    emptied = without_edge_variables(image(HOSTILE))
+    assert emptied == dict.fromkeys(set(HOSTILE) - {"PATH", "ACME_COMPANY"}, "")
+    assert without_edge_variables({"Config": {"Env": None}}) == {}
+
+
+@pytest.mark.parametrize("emptied", [False, True])
+def test_our_docker_gen_and_companion_pass_over_empty_values(emptied: bool) -> None:
+    environment = HOSTILE | (without_edge_variables(image(HOSTILE)) if emptied else {})
+    lines = [f"{name}={value}" for name, value in environment.items()]
+    container = {"Name": "/web", "Config": {"Env": lines, "Labels": {}}, "NetworkSettings": {}}
+    assert (read_backend(container, []) is None) == emptied
+    wanted, _ = read_wanted([container], {})
+    assert (wanted == []) == emptied
+
+
+def test_every_variable_that_our_images_read_of_a_container_is_known() -> None:
+    names = {name for name in [*CONTAINER_PATTERNS, *UNSUPPORTED] if "." not in name}
+    names -= {"DEBUG_ENDPOINT", "ENABLE_HTTP3", "ENABLE_PROXY_PROTOCOL"}  # the proxy's own
+    assert [name for name in names if not EDGE_VARIABLE.fullmatch(name)] == []
+
+
+def test_labels_of_the_edge_are_named() -> None:
+    labels = {"com.github.nginx-proxy.nginx": "", "org.opencontainers.image.title": "shop"}
+    assert edge_labels(image({}, **labels)) == ["com.github.nginx-proxy.nginx"]
+    assert edge_labels(image({})) == []
+
+
+def release(environment: dict[str, str]) -> dict[str, Any]:
+    """Render the compose file of a release with an image of the app's own, a worker beside it."""
+    templates = jinja2.Environment(  # noqa: S701 # it is not HTML
+        loader=jinja2.FileSystemLoader(ROLE / "templates"), trim_blocks=True
+    )
+    templates.filters |= {
+        "to_json": json.dumps, "without_edge_variables": without_edge_variables,
+    }  # fmt: skip
+    values = {
+        "app_entry": {
+            "name": "shop",
+            "domains": ["shop.test"],
+            "port": 80,
+            "workers": [{"name": "mail", "command": "rq"}],
+        },
+        "docker_health_pace": {},
+        "__app_built": {"images": [image(environment)]},
+        "__app_environment": {"PORT": "80"},
+        "__app_is_own": True,
+    }
+    return yaml.safe_load(templates.get_template("release/compose.yml.j2").render(values))
+
+
+def test_containers_of_an_image_of_its_own_say_nothing_at_the_edge() -> None:
+    services = release(HOSTILE)["services"]
+    for name in ("web", "worker-mail"):
+        environment = services[name]["environment"]
+        assert environment["VIRTUAL_HOST"] == environment["ACME_POST_HOOK"] == ""
+        assert "ACME_COMPANY" not in environment
+    assert release({})["services"]["web"]["environment"] == {"PORT": "80"}
+
+
+def digests(tmp_path: Path, cases: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Compute what releases are named after, from the role's own variables; one for each case."""
+    names = ("python", "nginx", "nginx_proxy", "docker_gen", "acme_companion")
+    common = {
+        "docker_health_pace": {"interval": "30s"},
+        "role_path": str(ROLE),
+        "__app_fetched": {"shop": {"digest": "0"}},
+    }
+    entry = {"name": "shop", "source": "/srv/shop", "domains": ["shop.test"]}
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "vars_files": [f"{ROLE}/defaults/main.yml", f"{ROLE}/vars/main.yml"],
+        "tasks": [
+            {
+                "ansible.builtin.debug": {"msg": f"{case}={{{{ __app_parts | content_digest }}}}."},
+                "vars": {
+                    **common,
+                    **values,
+                    "app_entry": entry | values.get("app_entry", {}),
+                    "images_names": {n: f"{n}:1" for n in names} | values.get("images_names", {}),
+                },
+            }
+            for case, values in cases.items()
+        ],
+    }
+    playbook = tmp_path / "digests.yml"
+    playbook.write_text(yaml.safe_dump([play]))
+    command = [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "-c", "local"]
+    environment = os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    done = subprocess.run(
+        [*command, str(playbook)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return dict(re.findall(r"(\w+)=([0-9a-f]{12})[.]", done.stdout))
+
+
+@pytest.mark.parametrize("own", [{"module": "shop:app"}, {"dockerfile": "Dockerfile"}])
+def test_a_change_of_the_edge_alone_releases_no_app(tmp_path: Path, own: dict) -> None:
+    more = {"upload_mb": 5, "tls": "selfsigned", "domains": ["shop.test", "www.shop.test"]}
+    found = digests(
+        tmp_path,
+        {
+            "before": {"app_entry": own},
+            "entry": {"app_entry": own | more},
+            "layout": {"app_entry": own, "proxy_layout": "single", "proxy_https_port": 8443},
+            "edge": {
+                "app_entry": own,
+                "images_names": {"nginx_proxy": "2", "docker_gen": "2", "acme_companion": "2"},
+                "app_vhost_image": "2",
+            },
+            "nginx": {"app_entry": own, "images_names": {"nginx": "2"}},
+            "memory": {"app_entry": own | {"memory_mb": 99}},
+        },
+    )
+    assert found["entry"] == found["layout"] == found["edge"] == found["before"]
+    # nginx's image is the edge's alone, unless it is the app's relay as well.
+    assert (found["nginx"] != found["before"]) == ("dockerfile" in own)
+    # The negative control.
+    assert found["memory"] != found["before"]
