@@ -147,13 +147,13 @@ class Restore:
         running = containers(self.app)
         # A job has its own end, and nobody starts it again.
         again = [c["name"] for c in running if not c["job"]]
-        record = self.write(stage="stopped", containers=again, limit=-1)
+        limit = self.engine.connections()
+        record = self.write(stage="stopped", containers=again, limit=limit)
         dump: dict[str, Any] = {}
         swapped = False
         try:
             stop([c["name"] for c in running])
-            record = self.write(limit=self.engine.close())
-            self.engine.limit(self.app, 0)
+            self.engine.close()
             try:
                 dump = self.dumps.make(self.engine, "restore")
             except RefusedError as error:
@@ -175,7 +175,7 @@ class Restore:
 
     def undo(self) -> list[str]:
         """Take a swap back. What was in use meanwhile is kept, too."""
-        record = self.read()
+        record = self.write(stage="returning")
         stop([c["name"] for c in containers(self.app)])
         self.engine.close()
         self.engine.rename(self.engine.undone(record["stamp"]), record["kept"])
@@ -195,6 +195,15 @@ class Restore:
             self.abandon()
             text = "An earlier restore ended before it changed anything. Its copy was removed."
             return {"interrupted": stage, "lines": [text], "started": []}
+        if stage == "returning":
+            if self.engine.exists(record["kept"]):
+                self.undo()
+            else:
+                self.engine.limit(self.app, record["limit"])
+                start(record["containers"])
+                self.file.unlink()
+            text = "An earlier restore was taken back, and interrupted at that. It is done now."
+            return {"interrupted": stage, "lines": [text], "started": record["containers"]}
         # The copy has its name until it takes the app's, in one step.
         swapped = not self.engine.exists(record["copy"])
         self.engine.limit(self.app, record["limit"])

@@ -283,20 +283,15 @@ class Postgres:
         """Remove a copy."""
         self.sql('DROP DATABASE IF EXISTS :"name" WITH (FORCE)', name=name)
 
-    def close(self) -> int:
-        """
-        Let nobody but the superuser into the app's database, and end the others.
-
-        Returns
-        -------
-        int
-            How many connections it allowed before; -1 for any number.
-        """
+    def connections(self) -> int:
+        """Tell how many connections the app's database allows; -1 for any number."""
         ask = "SELECT datconnlimit FROM pg_database WHERE datname = :'app'"
-        limit = self.value(ask, app=self.app)
+        return int(self.value(ask, app=self.app))
+
+    def close(self) -> None:
+        """Let nobody but the superuser into the app's database, and end the others."""
         self.limit(self.app, 0)
         self._end_connections(self.app)
-        return int(limit)
 
     def limit(self, name: str, connections: int) -> None:
         """Set how many connections a database allows; no limit holds for the superuser."""

@@ -203,9 +203,12 @@ class Sqlite:
         """Remove a copy."""
         self._python("drop", name)
 
-    def close(self) -> int:
-        """Do nothing: whoever had it open is stopped."""
+    def connections(self) -> int:
+        """Tell that there is no limit."""
         return -1
+
+    def close(self) -> None:
+        """Do nothing: whoever had it open is stopped."""
 
     def limit(self, name: str, connections: int) -> None:
         """Do nothing: files have no connections."""
