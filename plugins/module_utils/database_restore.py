@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -17,13 +16,14 @@ from ansible.module_utils.docker_cli import (
     RefusedError,
     docker,
     docker_root,
+    inspect,
     is_running,
     need_room,
     plain_errors,
     run,
 )
 from ansible.module_utils.dump_folder import Dumps, sync
-from ansible.module_utils.dumps import STAMP, age
+from ansible.module_utils.dumps import REPLACED, STAMP, age
 
 
 class Restore:
@@ -66,13 +66,12 @@ class Restore:
         """Refuse a dump that cannot be restored, before anything is done."""
         now = datetime.now(UTC)
         self.engine.check_runs()
-        if re.fullmatch(r".+_(before|after)_\d{8}t\d{6}z", wanted):
+        if replaced := REPLACED.fullmatch(wanted):
             sizes = dict(self.engine.names())
             if wanted not in sizes:
-                there = ", ".join(n for n in sizes if re.search("_(before|after)_", n)) or "none"
+                there = ", ".join(filter(REPLACED.fullmatch, sizes)) or "none"
                 raise RefusedError(f"dump={wanted}: there is no such database. There are: {there}")
-            stamp = wanted.rpartition("_")[2].upper()
-            taken = datetime.strptime(stamp, STAMP).replace(tzinfo=UTC)
+            taken = datetime.strptime(replaced[2].upper(), STAMP).replace(tzinfo=UTC)
             return {
                 "name": wanted,
                 "taken": taken.strftime("%Y-%m-%d %H:%M:%S UTC"),
@@ -264,9 +263,10 @@ def stop(names: Sequence[str]) -> None:
 
 
 def start(names: Sequence[str]) -> None:
-    """Start containers again."""
-    if names:
-        docker("start", *names)
+    """Start containers again, unless somebody has removed them meanwhile."""
+    there = [name for name in names if inspect(name)]
+    if there:
+        docker("start", *there)
 
 
 @contextmanager

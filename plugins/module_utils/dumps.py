@@ -11,6 +11,9 @@ STAMP = "%Y%m%dT%H%M%SZ"
 
 NAME = re.compile(r"(\d{8}T\d{6}Z)-before-([\w.-]+?)(-failed)?\.dump")
 
+# A database that a restore has replaced, or that was put back.
+REPLACED = re.compile(r".+[._](before|after)_(\d{8}t\d{6}z)")
+
 # Reasons for a dump that are no release.
 OTHER_REASONS = ("removal", "restore")
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from ansible.module_utils.database_engines import Engine, find_engine
 from ansible.module_utils.database_restore import Restore, alone
 from ansible.module_utils.docker_cli import RefusedError
 from ansible.module_utils.dump_folder import Dumps
-from ansible.module_utils.dumps import OTHER_REASONS, show_size
+from ansible.module_utils.dumps import OTHER_REASONS, REPLACED, show_size
 
 DOCUMENTATION = r"""
 module: database
@@ -144,7 +143,7 @@ class Work:
         databases = []
         with suppress(RefusedError):
             for name, size in self.engine.names() if self.engine else []:
-                if re.search(r"_(before|after)_\d{8}t\d{6}z$", name):
+                if REPLACED.fullmatch(name):
                     drop = self.engine.how_to_drop(name)
                     databases.append({"name": name, "size": size, "drop": drop})
         found = {"dumps": dumps, "databases": databases}

@@ -15,7 +15,7 @@ from ansible.module_utils import database_restore, docker_cli, dump_folder
 from ansible.module_utils.database_restore import Restore
 from ansible.module_utils.docker_cli import RefusedError, plain_errors
 from ansible.module_utils.dump_folder import Dumps
-from ansible.module_utils.dumps import age, parse_name, stale_dumps
+from ansible.module_utils.dumps import REPLACED, age, parse_name, stale_dumps
 from ansible.module_utils.postgres_archive import belongs_to_app, contents_error, parse_contents
 from ansible.module_utils.postgres_database import psql_variable
 from ansible.module_utils.sqlite_database import SQLITE
@@ -125,6 +125,13 @@ def test_dumps_of_others_and_of_newer_servers_are_refused() -> None:
     assert "is a dump of shop, not of blog" in contents_error(found, "blog", 17)
     assert "made by Postgres 17, and shop has Postgres 16" in contents_error(found, "shop", 16)
     assert "an unknown database" in contents_error(parse_contents(""), "shop", 17)
+
+
+def test_replaced_databases_are_told_from_others() -> None:
+    for name in ("my-shop_before_20261129t120000z", "app.db.after_20261129t120000z"):
+        assert REPLACED.fullmatch(name)
+    for name in ("shop_restore_20261129t120000z", "app.db.before_lunch", "shop"):
+        assert not REPLACED.fullmatch(name)
 
 
 def test_what_others_own_is_not_restored_by_the_app() -> None:
