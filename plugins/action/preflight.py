@@ -19,6 +19,7 @@ from checks import host as server_rules
 from checks.apps import NAME
 from checks.domains import ascii_domain, domain_error
 from checks.files import is_file, local
+from checks.memory import limits, postgres_memory
 from checks.report import HIDDEN, SECRET_NAME, UNKNOWN, Finding, quote
 from checks.site import Site, check_address, check_site
 from checks.ssh import ssh_advice
@@ -213,8 +214,15 @@ class ActionModule(ActionBase):
                 apps=[str(app.get("name")) for app in site.entries],
                 resolves=resolves,
                 ca=ca,
+                limits=self._limits(site, defaults),
             )
         )
+
+    def _limits(self, site: Site, defaults: dict[str, Any]) -> dict[str, int]:
+        """Add up what each app may take of the server's memory, in MiB."""
+        memory = int(self._facts.get("memtotal_mb") or 0)
+        postgres = site.get("postgres_memory_mb", postgres_memory(memory, site.entries))
+        return limits(site.entries, site.get("app_memory_mb", defaults["app_memory_mb"]), postgres)
 
     def _defaults(self, site: Site) -> dict[str, Any]:
         """Take what the roles would do where the inventory says nothing."""
@@ -232,7 +240,7 @@ class ActionModule(ActionBase):
         else:
             major = server_rules.postgres_major(registry.get("postgres"))
         ports = [site.get(n, values.get(n)) for n in ("proxy_http_port", "proxy_https_port")]
-        return {"ports": ports, "postgres": major}
+        return {"ports": ports, "postgres": major, "app_memory_mb": values["app_memory_mb"]}
 
 
 def _throwaway(site: Site) -> list[Finding]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from checks.domains import LOCAL
+from checks.memory import check_memory
 from checks.report import Finding
 
 DISTRIBUTIONS = {"Debian": ("12", "13"), "Ubuntu": ("24.04",)}
@@ -46,6 +47,8 @@ class Server:
         Domains whose certificates come from an authority.
     ca : str
         URL of the authority's directory, or nothing when none is asked.
+    limits : dict of str to int
+        Memory that each app may take with its database, in MiB.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Server:
     apps: list[str] = field(default_factory=list)
     resolves: set[str] = field(default_factory=set)
     ca: str = ""
+    limits: dict[str, int] = field(default_factory=dict)
 
 
 def check_server(server: Server) -> list[Finding]:
@@ -105,8 +109,10 @@ def _system(server: Server) -> list[Finding]:
 
 def _memory(server: Server) -> list[Finding]:
     memory = server.facts.get("memtotal_mb")
-    if not isinstance(memory, int) or memory >= MEMORY_MB[1]:
+    if not isinstance(memory, int):
         return []
+    if memory >= MEMORY_MB[1]:
+        return check_memory(server.name, memory, server.limits)
     value = f"{memory} MB"
     if memory < MEMORY_MB[0]:
         fix = "Use a server with 1 GB or more"

@@ -1,0 +1,59 @@
+"""Which database an app has on a server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.docker_cli import inspect
+from ansible.module_utils.postgres_database import Postgres
+from ansible.module_utils.sqlite_database import Sqlite
+
+Engine = Postgres | Sqlite
+
+
+def last_release(app_dir: Path) -> dict[str, Any]:
+    """Read the record of the release that was in service last; empty if none was."""
+    found = []
+    for file in (app_dir / "releases").glob("*/release.json"):
+        with suppress(OSError, ValueError):
+            record = json.loads(file.read_text())
+            if record.get("in_service"):
+                found.append(record)
+    return max(found, key=lambda record: record["in_service"][-1], default={})
+
+
+def find_engine(app: str, app_dir: Path, kind: str, images: Sequence[str] = ()) -> Engine | None:
+    """
+    Find the database of an app.
+
+    Parameters
+    ----------
+    app : str
+        The app's name.
+    app_dir : pathlib.Path
+        Its folder.
+    kind : str
+        As the module's option of the same name. With ``found`` the server decides, whatever the
+        app's entry says.
+    images : sequence of str, optional
+        Images with Python, beside those of the release that was in service last.
+
+    Returns
+    -------
+    Postgres, Sqlite or None
+        None if it has none of ours.
+    """
+    record = last_release(app_dir)
+    if kind == "found":
+        kind = record.get("entry", {}).get("database", "none")
+        kind = "postgres" if inspect(f"{app}-db-db-1") else kind
+    if kind == "postgres":
+        return Postgres(app)
+    if kind != "sqlite":
+        return None
+    own = f"flask-vps/{app}:{record['id']}" if record else ""
+    return Sqlite(app, list(filter(None, [*images, record.get("python_image"), own])))

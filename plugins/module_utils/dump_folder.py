@@ -1,0 +1,124 @@
+"""The folder of an app's dumps."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.database_engines import Engine
+from ansible.module_utils.docker_cli import RefusedError, need_room
+from ansible.module_utils.dumps import STAMP, age, parse_name, stale_dumps
+
+
+class Dumps:
+    """The dumps of an app: a folder that root alone may enter."""
+
+    def __init__(self, app: str, app_dir: Path) -> None:
+        self.app, self.folder = app, app_dir / "dumps"
+
+    def names(self) -> list[str]:
+        """List the dumps, the oldest first."""
+        found = self.folder.iterdir() if self.folder.is_dir() else []
+        return sorted(file.name for file in found if file.suffix == ".dump" and file.is_file())
+
+    def describe(self, name: str, now: datetime) -> dict[str, Any]:
+        """Tell what is known of a dump without reading it."""
+        file = self.folder / name if "/" not in name else Path(name)
+        parsed, status = parse_name(file.name), file.stat()
+        taken = parsed.taken if parsed else datetime.fromtimestamp(status.st_mtime, UTC)
+        return {
+            "name": name,
+            "taken": taken.strftime("%Y-%m-%d %H:%M:%S UTC"),
+            "age": age(taken, now),
+            "size": status.st_size,
+            "before": parsed.reason if parsed else "",
+            "failed": parsed.failed if parsed else False,
+        }
+
+    def find(self, wanted: str) -> Path:
+        """Find the dump that the operator named, or refuse."""
+        if wanted == "latest":
+            # What was taken before a restore is what that restore was to do away with.
+            own = [n for n in self.names() if (d := parse_name(n)) and d.reason != "restore"]
+            if not own:
+                raise RefusedError(f"dump=latest: {self.app} has no dump in {self.folder}")
+            return self.folder / own[-1]
+        file = Path(wanted) if wanted.startswith("/") else self.folder / wanted
+        if not file.is_file():
+            names = self.names()
+            there = f"There are: {', '.join(reversed(names))}" if names else "There is none"
+            raise RefusedError(f"dump={wanted}: there is no such dump in {self.folder}. {there}")
+        other = re.match(r".*/apps/([^/]+)/dumps/[^/]+$", str(file.resolve()))
+        if other and other[1] != self.app:
+            raise RefusedError(f"dump={wanted}: is a dump of {other[1]}, not of {self.app}")
+        return file
+
+    def clean(self) -> list[str]:
+        """Remove what dumps that did not end have left."""
+        left = [f for f in self.folder.glob(".*part") if f.is_file() or f.is_symlink()]
+        for file in left:
+            file.unlink()
+        return [file.name for file in left]
+
+    def make(self, engine: Engine, reason: str) -> dict[str, Any]:
+        """Make a dump, check it, and give it its name; what fails leaves nothing behind."""
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        self.clean()
+        need_room(self.folder, self._estimate(engine), f"A dump of {self.app}'s database")
+        while True:
+            now = datetime.now(UTC)
+            name = f"{now.strftime(STAMP)}-before-{reason}.dump"
+            if not (self.folder / name).exists():
+                break
+            time.sleep(0.2)
+        part = self.folder / f".{name}.part"
+        try:
+            engine.dump(part)
+            engine.check(part)
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+            part.rename(self.folder / name)
+        except (RefusedError, OSError) as error:
+            raise RefusedError(
+                f"The database of {self.app} could not be dumped: {error}"
+            ) from error
+        finally:
+            part.unlink(missing_ok=True)
+        sync(self.folder)
+        return self.describe(name, now)
+
+    def _estimate(self, engine: Engine) -> int:
+        """Estimate the size of the next dump, in bytes: at most twice the last one's."""
+        size, last = engine.size(), self.names()[-1:]
+        return min([size, *(2 * (self.folder / name).stat().st_size for name in last)])
+
+    def mark(self, reason: str) -> list[str]:
+        """Note in the names of dumps that the release that they were made before has failed."""
+        marked = []
+        for name in self.names():
+            dump = parse_name(name)
+            if dump and dump.sort == "release" and dump.reason == reason:
+                file = self.folder / name
+                file.rename(file.with_name(f"{file.stem}-failed.dump"))
+                marked.append(name)
+        return marked
+
+    def prune(self, kept: int, days: int) -> list[str]:
+        """Remove what is too old."""
+        stale = stale_dumps(self.names(), kept, days, datetime.now(UTC))
+        for name in stale:
+            (self.folder / name).unlink()
+        return stale
+
+
+def sync(folder: Path) -> None:
+    """Have the disk know of new names in a folder."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

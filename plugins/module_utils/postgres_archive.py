@@ -1,0 +1,118 @@
+"""What pg_dump has written: its table of contents."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+# Entries of an archive whose description has more than one word: pg_backup_archiver.c.
+LONG_ENTRIES = (
+    *("ACCESS METHOD", "BLOB COMMENTS", "BLOB METADATA", "CHECK CONSTRAINT", "DATABASE PROPERTIES"),
+    *("DEFAULT ACL", "EVENT TRIGGER", "FK CONSTRAINT", "FOREIGN DATA WRAPPER", "FOREIGN SERVER"),
+    *("FOREIGN TABLE", "INDEX ATTACH", "LARGE OBJECT", "MATERIALIZED VIEW DATA"),
+    *("MATERIALIZED VIEW", "OPERATOR CLASS", "OPERATOR FAMILY", "PROCEDURAL LANGUAGE"),
+    *("PUBLICATION TABLES IN SCHEMA", "PUBLICATION TABLE", "ROW SECURITY", "SECURITY LABEL"),
+    *("SEQUENCE OWNED BY", "SEQUENCE SET", "SHELL TYPE", "STATISTICS DATA", "SUBSCRIPTION TABLE"),
+    *("TABLE ATTACH", "TABLE DATA", "TEXT SEARCH CONFIGURATION", "TEXT SEARCH DICTIONARY"),
+    *("TEXT SEARCH PARSER", "TEXT SEARCH TEMPLATE", "USER MAPPING"),
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of what ``pg_restore --list`` prints."""
+
+    line: str
+    kind: str
+    schema: str
+    name: str
+    owner: str
+
+
+@dataclass
+class Contents:
+    """
+    What ``pg_restore --list`` says of an archive.
+
+    Parameters
+    ----------
+    database : str
+        Name of the database that was dumped.
+    major : int
+        Major version of its server; 0 if that is not said.
+    entries : list of Entry
+        What is in it.
+    """
+
+    database: str = ""
+    major: int = 0
+    entries: list[Entry] = field(default_factory=list)
+
+    def named(self, *kinds: str) -> set[tuple[str, str]]:
+        """List schema and name of the entries of some kinds."""
+        return {(e.schema, e.name) for e in self.entries if e.kind in kinds}
+
+
+def parse_contents(text: str) -> Contents:
+    """
+    Read the table of contents of an archive.
+
+    Parameters
+    ----------
+    text : str
+        What ``pg_restore --list`` prints.
+
+    Returns
+    -------
+    Contents
+        What it says.
+    """
+    found = Contents()
+    for line in text.splitlines():
+        if match := re.match(r";\s+dbname: (.*)", line):
+            found.database = match[1].strip()
+        elif match := re.match(r";\s+Dumped from database version: (\d+)", line):
+            found.major = int(match[1])
+        elif match := re.match(r"\d+; \d+ \d+ (.*)", line):
+            rest = match[1]
+            kind = next((k for k in LONG_ENTRIES if rest.startswith(f"{k} ")), rest.split(" ")[0])
+            schema, _, tagged = rest[len(kind) + 1 :].partition(" ")
+            name, _, owner = tagged.rpartition(" ")
+            found.entries.append(Entry(line, kind, schema, name, owner))
+    return found
+
+
+def contents_error(contents: Contents, app: str, major: int) -> str:
+    """
+    Say why an archive cannot become the database of an app.
+
+    Parameters
+    ----------
+    contents : Contents
+        The archive's table of contents.
+    app : str
+        The app's name, which its database has, too.
+    major : int
+        Major version of the app's Postgres.
+
+    Returns
+    -------
+    str
+        What is wrong and what to do; empty if nothing is.
+    """
+    if contents.database != app:
+        other = contents.database or "an unknown database"
+        return f"is a dump of {other}, not of {app}. Choose one of {app}'s own"
+    if contents.major > major:
+        return (
+            f"was made by Postgres {contents.major}, and {app} has Postgres {major}, which cannot "
+            "read it. Choose an older dump, or set images_registry.postgres to an image of "
+            f"version {contents.major}"
+        )
+    return ""
+
+
+def belongs_to_app(contents: Contents, app: str) -> bool:
+    """Tell whether all of an archive is the app's own, so that the app itself may restore it."""
+    # Extensions have no owner there. The schema public belongs to whoever owns the database.
+    return {entry.owner for entry in contents.entries} <= {"", app, "pg_database_owner"}

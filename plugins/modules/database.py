@@ -1,0 +1,265 @@
+#!/usr/bin/python
+"""Ansible module: dump an app's database, keep its dumps in order, and restore one of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.database_engines import Engine, find_engine
+from ansible.module_utils.database_restore import Restore, alone
+from ansible.module_utils.docker_cli import RefusedError
+from ansible.module_utils.dump_folder import Dumps
+from ansible.module_utils.dumps import OTHER_REASONS, REPLACED, show_size
+
+DOCUMENTATION = r"""
+module: database
+short_description: Dump and restore the database of an app
+description:
+  - C(dumped) makes a dump and checks it. A dump under its last name is whole.
+  - C(listed) lists the dumps, and databases that a restore has replaced.
+  - C(marked) notes that the release of a dump failed. C(pruned) removes what is too old.
+  - C(examined) refuses a dump that cannot be restored. C(prepared) restores it beside the database
+    in use, C(abandoned) removes that copy again.
+  - C(swapped) stops the app, dumps its database, gives the copy its name, and starts the app.
+    C(returned) takes that back, C(settled) leaves it at that.
+  - C(recovered) finishes or takes back what an interrupted restore has left.
+options:
+  state:
+    description: What to do.
+    type: str
+    required: true
+    choices: [dumped, listed, marked, pruned, examined, prepared, abandoned, swapped, returned,
+              settled, recovered]
+  app: {description: The app's name., type: str, required: true}
+  dir: {description: The app's folder on the server., type: path, required: true}
+  kind:
+    description: Its database; C(found) asks the server.
+    type: str
+    choices: [postgres, sqlite, none, found]
+    default: found
+  images:
+    description:
+      - Images with Python for SQLite, beside those of the release that was in service last. The
+        first that is there is used.
+    type: list
+    elements: str
+    default: []
+  reason:
+    description: For C(dumped) and C(marked), the release that comes next, or another reason.
+    type: str
+    default: ""
+  dump:
+    description:
+      - File name in the folder of dumps, path on the server, C(latest), or name of a replaced
+        database.
+    type: str
+    default: latest
+  kept: {description: How many dumps of each kind C(pruned) leaves., type: int, default: 5}
+  days:
+    description: For how many days C(pruned) leaves the day's last dump as well.
+    type: int
+    default: 7
+  failed:
+    description: For C(pruned), releases that never took traffic.
+    type: list
+    elements: str
+    default: []
+  undumped:
+    description: Whether C(swapped) goes on when the database in use cannot be dumped.
+    type: bool
+    default: false
+author: flask-vps maintainers
+notes:
+  - It asks through the command line of Docker, which every engine brings, whatever its age.
+"""
+
+EXAMPLES = r"""
+- name: Dump the database
+  database: {state: dumped, app: shop, dir: /opt/flask-vps/apps/shop, reason: 0123456789ab}
+"""
+
+RETURN = r"""
+dump: {description: The dump that was made or examined., type: dict}
+dumps: {description: The dumps that there are, the youngest first., type: list, elements: dict}
+databases: {description: Databases that restores have replaced., type: list, elements: dict}
+removed: {description: Names of the dumps that were removed., type: list, elements: str}
+tables: {description: Rows of each table now and in the dump., type: list, elements: dict}
+lines: {description: What an operator should know., type: list, elements: str}
+interrupted: {description: Where the last restore ended; empty if it was whole., type: str}
+kept: {description: Name of the database that was replaced., type: str}
+started: {description: Containers that were started again., type: list, elements: str}
+"""
+
+
+class Work:
+    """What each state of the module does."""
+
+    def __init__(self, options: dict[str, Any], check_mode: bool) -> None:
+        self.options, self.check_mode = options, check_mode
+        self.dir = Path(options["dir"])
+        self.dumps = Dumps(options["app"], self.dir)
+
+    @cached_property
+    def engine(self) -> Engine | None:
+        """The app's database."""
+        o = self.options
+        return find_engine(o["app"], self.dir, o["kind"], o["images"])
+
+    @property
+    def restore(self) -> Restore:
+        """The restore of this app, or a refusal."""
+        if self.engine is None:
+            raise RefusedError(f"{self.options['app']} has no database of ours on this server")
+        return Restore(self.options["app"], self.dir, self.engine, self.dumps)
+
+    def dumped(self) -> dict[str, Any]:
+        """Make a dump if there is anything to dump."""
+        if self.engine is None or not self.dir.is_dir():
+            return {"changed": False, "dump": {}}
+        if self.check_mode:
+            return {"changed": True, "dump": {}}
+        try:
+            self.engine.check_runs()
+            if self.engine.is_empty():
+                return {"changed": False, "dump": {}}
+            return {"changed": True, "dump": self.dumps.make(self.engine, self.options["reason"])}
+        except RefusedError as error:
+            if self.options["reason"] != "removal":
+                raise
+            hint = "Nothing was removed. To remove it without a dump: -e app_dumps_kept=0"
+            raise RefusedError(f"{error}. {hint}") from error
+
+    def listed(self) -> dict[str, Any]:
+        """List what can be restored."""
+        now = datetime.now(UTC)
+        dumps = [self.dumps.describe(name, now) for name in reversed(self.dumps.names())]
+        databases = []
+        with suppress(RefusedError):
+            for name, size in self.engine.names() if self.engine else []:
+                if REPLACED.fullmatch(name):
+                    drop = self.engine.how_to_drop(name)
+                    databases.append({"name": name, "size": size, "drop": drop})
+        found = {"dumps": dumps, "databases": databases}
+        return {"changed": False, **found, "lines": list_lines(dumps, databases)}
+
+    def marked(self) -> dict[str, Any]:
+        """Note that a release failed."""
+        return {"changed": not self.check_mode and bool(self.dumps.mark(self.options["reason"]))}
+
+    def pruned(self) -> dict[str, Any]:
+        """Remove what is too old, and what is only part of a dump."""
+        if self.check_mode:
+            return {"changed": False, "removed": []}
+        for release in self.options["failed"]:
+            self.dumps.mark(release)
+        removed = self.dumps.clean() + self.dumps.prune(self.options["kept"], self.options["days"])
+        return {"changed": bool(removed), "removed": removed}
+
+    def examined(self) -> dict[str, Any]:
+        """Refuse what cannot be restored."""
+        dump = self.restore.examine(self.options["dump"])
+        return {"changed": False, "dump": dump}
+
+    def prepared(self) -> dict[str, Any]:
+        """Restore a dump beside the database in use."""
+        with alone(self.dir):
+            self.dumps.clean()
+            return {"changed": True, **self.restore.prepare(self.options["dump"])}
+
+    def abandoned(self) -> dict[str, Any]:
+        """Remove the copy."""
+        with alone(self.dir):
+            self.restore.abandon()
+        return {"changed": True}
+
+    def swapped(self) -> dict[str, Any]:
+        """Take the copy into use."""
+        with alone(self.dir):
+            return {"changed": True, **self.restore.swap(self.options["undumped"])}
+
+    def returned(self) -> dict[str, Any]:
+        """Take the database from before into use again."""
+        with alone(self.dir):
+            return {"changed": True, "started": self.restore.undo()}
+
+    def settled(self) -> dict[str, Any]:
+        """Forget the way back."""
+        self.restore.file.unlink(missing_ok=True)
+        return {"changed": False}
+
+    def recovered(self) -> dict[str, Any]:
+        """Finish or take back what an interrupted restore has left."""
+        nothing = {"changed": False, "interrupted": "", "lines": [], "started": []}
+        record = Restore.read_file(self.dir)
+        if not record:
+            return nothing
+        if self.check_mode:
+            return {**nothing, "lines": ["An earlier restore was interrupted."]}
+        # Whatever the entry says by now.
+        self.options["kind"] = record.get("kind", "found")
+        with alone(self.dir):
+            # The run that had it may have ended it by itself meanwhile.
+            found = self.restore.recover()
+        return {"changed": bool(found["interrupted"]), **found}
+
+
+def list_lines(dumps: Sequence[dict[str, Any]], databases: Sequence[dict[str, Any]]) -> list[str]:
+    """Write what can be restored as lines for a person."""
+    rows = [("DUMP", "TAKEN (UTC)", "AGE", "SIZE", "BEFORE")]
+    for dump in dumps:
+        before = dump["before"] or "-"
+        if before not in (*OTHER_REASONS, "-"):
+            before = f"release {before}{', which failed' if dump['failed'] else ''}"
+        taken = dump["taken"].removesuffix(" UTC")
+        rows.append((dump["name"], taken, dump["age"], show_size(dump["size"]), before))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+    replaced = [
+        f"Replaced by a restore: {d['name']} ({show_size(d['size'])}). "
+        f"To return to it: -e dump={d['name']}. To remove it, on the server: {d['drop']}"
+        for d in databases
+    ]
+    return ([line.rstrip() for line in lines] if dumps else ["There are no dumps."]) + replaced
+
+
+def main() -> None:
+    """Run the module."""
+    states = [name for name in vars(Work) if name.endswith("ed") and not name.startswith("_")]
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": states, "required": True},
+            "app": {"type": "str", "required": True},
+            "dir": {"type": "path", "required": True},
+            "kind": {
+                "type": "str",
+                "choices": ["postgres", "sqlite", "none", "found"],
+                "default": "found",
+            },
+            "images": {"type": "list", "elements": "str", "default": []},
+            "reason": {"type": "str", "default": ""},
+            "dump": {"type": "str", "default": "latest"},
+            "kept": {"type": "int", "default": 5},
+            "days": {"type": "int", "default": 7},
+            "failed": {"type": "list", "elements": "str", "default": []},
+            "undumped": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    os.umask(0o077)
+    try:
+        work = Work(module.params, module.check_mode)
+        state: Callable[[], dict[str, Any]] = getattr(work, module.params["state"])
+        module.exit_json(**state())
+    except RefusedError as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()

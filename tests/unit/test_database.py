@@ -1,0 +1,643 @@
+"""Dumps and restores: which dumps stay, which are refused, and what a killed restore leaves."""
+
+import importlib.util
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils import database_restore, docker_cli, dump_folder
+from ansible.module_utils.database_restore import Restore
+from ansible.module_utils.docker_cli import RefusedError, plain_errors
+from ansible.module_utils.dump_folder import Dumps
+from ansible.module_utils.dumps import REPLACED, age, parse_name, stale_dumps
+from ansible.module_utils.postgres_archive import belongs_to_app, contents_error, parse_contents
+from ansible.module_utils.postgres_database import psql_variable
+from ansible.module_utils.sqlite_database import SQLITE
+from checks.memory import check_memory, limits, postgres_memory
+
+ROOT = Path(__file__).parents[2]
+NOW = datetime(2026, 11, 29, 12, 0, 0, tzinfo=UTC)
+
+
+def named(days: int, clock: str, reason: str) -> str:
+    """Name a dump of some days ago."""
+    return f"{NOW - timedelta(days=days):%Y%m%d}T{clock}Z-before-{reason}.dump"
+
+
+# -- which dumps stay -----------------------------------------------------------------------------
+
+
+def test_a_name_says_when_and_before_what() -> None:
+    dump = parse_name("20261129T080000Z-before-0123456789ab.dump")
+    assert (dump.taken.hour, dump.reason, dump.failed, dump.sort) == (
+        8, "0123456789ab", False, "release",
+    )  # fmt: skip
+    assert parse_name("20261129T080000Z-before-0123456789ab-failed.dump").sort == "failed"
+    assert parse_name("20261129T080000Z-before-restore.dump").sort == "restore"
+    for stranger in ("mine.dump", "20261399T080000Z-before-a.dump", ".20261129T080000Z.part"):
+        assert parse_name(stranger) is None
+
+
+def test_an_afternoon_of_deploys_does_not_push_out_the_last_dump_of_yesterday() -> None:
+    today = [named(0, f"{hour:02}0000", f"r{hour}") for hour in range(9)]
+    week = [named(days, "090000", f"d{days}") for days in range(1, 10)]
+    early = named(1, "080000", "early")
+    stale = stale_dumps([*today, *week, early], kept=5, days=7, now=NOW)
+    assert stale == sorted([*today[:4], *week[6:], early])
+    # The rule of before, as the negative control: the newest five alone.
+    assert set(sorted([*today, *week])[:-5]) > set(stale) - {early}
+
+
+def test_dumps_before_failed_releases_push_out_no_good_one() -> None:
+    good = [named(20 - n, "090000", f"good{n}") for n in range(3)]
+    failed = [named(0, f"1{n}0000", "bad-failed") for n in range(8)]
+    assert stale_dumps([*good, *failed], kept=5, days=7, now=NOW) == failed[:3]
+    # For its day one stands only where there is no other.
+    today = named(0, "090000", "fine")
+    more = [named(0, f"2{n}0000", f"other{n}") for n in range(3)]
+    kept = {*good, *failed, today, *more} - set(
+        stale_dumps([*good, *failed, today, *more], kept=1, days=1, now=NOW)
+    )
+    assert kept == {failed[-1], more[-1]}
+
+
+def test_dumps_before_restores_and_removals_are_counted_apart() -> None:
+    releases = [named(30 + n, "090000", f"r{n}") for n in range(5)]
+    others = [named(10, f"0{n}0000", reason) for n in range(7) for reason in ("restore", "removal")]
+    assert stale_dumps([*releases, *others], 5, 7, NOW) == sorted(others[:4])
+
+
+def test_files_of_somebody_else_stay_and_so_does_all_when_none_is_made() -> None:
+    names = ["before-migration.dump", *(named(40 + n, "090000", "a") for n in range(9))]
+    assert "before-migration.dump" not in stale_dumps(names, 1, 0, NOW)
+    assert stale_dumps(names, 0, 7, NOW) == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(5, "less than a minute"), (60, "1 minute"), (7300, "2 hours"), (200000, "2 days")],
+)
+def test_ages_are_told_in_one_unit(seconds: int, text: str) -> None:
+    assert age(NOW - timedelta(seconds=seconds), NOW) == text
+
+
+# -- what is in a dump ----------------------------------------------------------------------------
+
+LISTED = """;
+; Archive created at 2026-11-29 14:34:24 UTC
+;     dbname: shop
+;     TOC Entries: 78
+;     Dumped from database version: 17.12 (Debian 17.12-0+deb13u1)
+;     Dumped by pg_dump version: 17.12 (Debian 17.12-0+deb13u1)
+;
+9; 2615 16584 SCHEMA - extra shop
+4; 3079 16585 EXTENSION - hstore\x20
+3709; 0 0 COMMENT - EXTENSION hstore\x20
+234; 1259 16722 TABLE extra Odd Näme shop
+3712; 0 0 SEQUENCE OWNED BY extra Odd Näme_id_seq shop
+232; 1259 16713 MATERIALIZED VIEW public mv shop
+3697; 0 16722 TABLE DATA extra Odd Näme shop
+3699; 2613 16720 BLOB METADATA - 16720 shop
+3719; 0 0 ACL - SCHEMA public pg_database_owner
+"""
+
+
+def test_a_table_of_contents_is_read() -> None:
+    found = parse_contents(LISTED)
+    assert (found.database, found.major, len(found.entries)) == ("shop", 17, 9)
+    assert found.named("TABLE", "MATERIALIZED VIEW") == {("extra", "Odd Näme"), ("public", "mv")}
+    assert found.named("EXTENSION") == {("-", "hstore")}
+    assert {entry.kind for entry in found.entries} >= {"SEQUENCE OWNED BY", "BLOB METADATA"}
+    # An entry's line goes back to pg_restore as it came.
+    assert found.entries[1].line == "4; 3079 16585 EXTENSION - hstore "
+
+
+def test_dumps_of_others_and_of_newer_servers_are_refused() -> None:
+    found = parse_contents(LISTED)
+    assert contents_error(found, "shop", 17) == ""
+    assert contents_error(found, "shop", 18) == ""
+    assert "is a dump of shop, not of blog" in contents_error(found, "blog", 17)
+    assert "made by Postgres 17, and shop has Postgres 16" in contents_error(found, "shop", 16)
+    assert "an unknown database" in contents_error(parse_contents(""), "shop", 17)
+
+
+def test_replaced_databases_are_told_from_others() -> None:
+    for name in ("my-shop_before_20261129t120000z", "app.db.after_20261129t120000z"):
+        assert REPLACED.fullmatch(name)
+    for name in ("shop_restore_20261129t120000z", "app.db.before_lunch", "shop"):
+        assert not REPLACED.fullmatch(name)
+
+
+def test_what_others_own_is_not_restored_by_the_app() -> None:
+    assert belongs_to_app(parse_contents(LISTED), "shop")
+    other = LISTED + "5; 1259 1 TABLE public audit auditor\n"
+    assert not belongs_to_app(parse_contents(other), "shop")
+
+
+def test_rows_do_not_show_up_in_errors() -> None:
+    said = (
+        "pg_restore: while PROCESSING TOC:\n"
+        "pg_restore: from TOC entry 3688; 0 16403 TABLE DATA message shop\n"
+        'pg_restore: error: COPY failed for table "message": ERROR:  duplicate key value\n'
+        "DETAIL:  Key (email)=(ada@example.org) already exists.\n"
+        "CONTEXT:  COPY message, line 3: hunter2\n"
+        "Command was: INSERT hunter2"
+    )
+    error = plain_errors(said)
+    assert error == (
+        'pg_restore: error: COPY failed for table "message": ERROR:  duplicate key value'
+    )
+    assert plain_errors("one\ntwo") == "one; two"
+
+
+def test_values_reach_sql_as_they_are() -> None:
+    assert psql_variable("x", "it's \\ 1\n2") == "\\set x 'it''s \\\\ 1\\n2'\n"
+
+
+# -- the folder of dumps --------------------------------------------------------------------------
+
+
+class Fake:
+    """A database engine whose databases are lines of a file, so that they outlive a process."""
+
+    kind = "postgres"
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.app, self.steps_left = file, "shop", -1
+        self.broken: set[str] = set()
+
+    def read(self) -> dict[str, Any]:
+        return json.loads(self.file.read_text())
+
+    def step(self, name: str, change: Any = None) -> None:
+        """Do something, unless this process is to be killed before or after it."""
+        for part in ("before", "after"):
+            if self.steps_left == 0:
+                os._exit(9)
+            self.steps_left -= 1
+            if part == "before":
+                if name in self.broken:
+                    raise RefusedError(f"{name} is broken")
+                state = self.read()
+                if change:
+                    change(state)
+                fresh = self.file.with_suffix(".new")
+                fresh.write_text(json.dumps(state))
+                fresh.rename(self.file)
+
+    def check_runs(self) -> None: ...
+
+    def size(self) -> int:
+        return 1000
+
+    def names(self) -> list[tuple[str, int]]:
+        return [(name, 1000) for name in self.read()["databases"] if name != self.app]
+
+    def exists(self, name: str) -> bool:
+        return name in self.read()["databases"]
+
+    def dump(self, target: Path) -> None:
+        target.write_text("part of it")
+        self.step("dump")
+        target.write_text(self.read()["databases"][self.app])
+
+    def check(self, file: Path) -> str:
+        self.step("check")
+        return file.read_text()
+
+    def refusal(self, _contents: str) -> str:
+        return ""
+
+    def rows(self, _database: str) -> dict[str, int | None]:
+        return {"message": 1}
+
+    def restore(self, file: Path, contents: str, name: str) -> list[str]:
+        self.step("create", lambda s: s["databases"].update({name: ""}))
+        self.step("restore", lambda s: s["databases"].update({name: contents}))
+        return []
+
+    def drop(self, name: str) -> None:
+        self.step("drop", lambda s: s["databases"].pop(name, None))
+
+    def forget(self, name: str) -> None: ...
+
+    def connections(self) -> int:
+        return self.read()["limits"].get(self.app, -1)
+
+    def close(self) -> None:
+        self.limit(self.app, 0)
+
+    def limit(self, name: str, connections: int) -> None:
+        self.step("limit", lambda s: s["limits"].update({name: connections}))
+
+    def rename(self, away: str, back: str) -> None:
+        def swap(state: dict[str, Any]) -> None:
+            for kind in ("databases", "limits"):
+                old, new = state[kind].pop(self.app, None), state[kind].pop(back, None)
+                state[kind].update({away: old, self.app: new})
+
+        self.step("rename", swap)
+
+    def replaced(self, stamp: str) -> str:
+        return f"shop_before_{stamp}"
+
+    def copy(self, stamp: str) -> str:
+        return f"shop_restore_{stamp}"
+
+    def undone(self, stamp: str) -> str:
+        return f"shop_after_{stamp}"
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
+    file = tmp_path / "state.json"
+    state = {"databases": {"shop": "new"}, "limits": {"shop": 20}, "running": ["web", "worker"]}
+    file.write_text(json.dumps(state))
+    engine = Fake(file)
+    monkeypatch.setattr(database_restore, "is_running", lambda _name: False)
+    monkeypatch.setattr(database_restore, "docker_root", lambda: tmp_path)
+    monkeypatch.setattr(
+        database_restore,
+        "containers",
+        lambda _app: [{"name": n, "job": False} for n in engine.read()["running"]],
+    )
+    # What runs is a set: started twice it runs once.
+    monkeypatch.setattr(
+        database_restore,
+        "stop",
+        lambda names: engine.step(
+            "stop", lambda s: s.update(running=[n for n in s["running"] if n not in names])
+        ),
+    )
+    monkeypatch.setattr(
+        database_restore,
+        "start",
+        lambda names: engine.step(
+            "start", lambda s: s.update(running=sorted({*s["running"], *names}))
+        ),
+    )
+    return engine
+
+
+@pytest.fixture
+def dumps(tmp_path: Path) -> Dumps:
+    found = Dumps("shop", tmp_path / "app")
+    found.folder.mkdir(parents=True, mode=0o700)
+    return found
+
+
+@pytest.mark.parametrize("broken", ["dump", "check"])
+def test_a_dump_that_fails_leaves_nothing_behind(fake: Fake, dumps: Dumps, broken: str) -> None:
+    fake.broken = {broken}
+    with pytest.raises(RefusedError, match=f"could not be dumped: {broken} is broken"):
+        dumps.make(fake, "abc")
+    assert list(dumps.folder.iterdir()) == []
+
+
+def test_a_dump_clears_what_a_killed_one_left(fake: Fake, dumps: Dumps) -> None:
+    # The name that earlier versions used, and ours.
+    for name in (".part", ".20261129T080000Z-before-abc.dump.part"):
+        (dumps.folder / name).write_text("half")
+    made = dumps.make(fake, "abc")
+    again = dumps.make(fake, "abc")
+    assert sorted(f.name for f in dumps.folder.iterdir()) == [made["name"], again["name"]]
+    assert (dumps.folder / made["name"]).read_text() == "new"
+
+
+def test_a_dump_asks_for_room_first(
+    fake: Fake, dumps: Dumps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(docker_cli, "free_bytes", lambda _folder: 50 * 2**20 + 999)
+    with pytest.raises(RefusedError, match=r"may need 1.0 kB .* has 50.0 MB free"):
+        dumps.make(fake, "abc")
+    assert list(dumps.folder.iterdir()) == []
+
+
+def test_a_failed_release_is_marked_in_the_names_of_its_dumps(fake: Fake, dumps: Dumps) -> None:
+    bad, good = dumps.make(fake, "bad")["name"], dumps.make(fake, "good")["name"]
+    assert dumps.mark("bad") == [bad]
+    assert dumps.mark("bad") == []
+    assert dumps.names() == sorted([bad.replace(".dump", "-failed.dump"), good])
+
+
+def test_the_latest_dump_is_not_the_one_before_a_restore(fake: Fake, dumps: Dumps) -> None:
+    with pytest.raises(RefusedError, match="has no dump"):
+        dumps.find("latest")
+    wanted = dumps.make(fake, "abc")["name"]
+    dumps.make(fake, "restore")
+    assert dumps.find("latest").name == wanted
+    with pytest.raises(RefusedError, match=f"no such dump .*There are: .*{wanted}"):
+        dumps.find("other.dump")
+
+
+def test_a_dump_in_the_folder_of_another_app_is_refused(dumps: Dumps, tmp_path: Path) -> None:
+    other = tmp_path / "apps/blog/dumps/x.dump"
+    other.parent.mkdir(parents=True)
+    other.write_text("blog")
+    with pytest.raises(RefusedError, match="is a dump of blog, not of shop"):
+        dumps.find(str(other))
+
+
+# -- restores -------------------------------------------------------------------------------------
+
+
+def look(engine: Fake) -> dict[str, Any]:
+    """Tell what there is, whatever the names with a time in them are."""
+    state = engine.read()
+    names = {n: n.rpartition("_")[0] if "_" in n else n for n in state["databases"]}
+    return {
+        "databases": {names[n]: content for n, content in state["databases"].items()},
+        "limit": state["limits"]["shop"],
+        "running": state["running"],
+    }
+
+
+RUNS = {"limit": 20, "running": ["web", "worker"]}
+UNTOUCHED = {"databases": {"shop": "new"}, **RUNS}
+RESTORED = {"databases": {"shop": "old", "shop_before": "new"}, **RUNS}
+RETURNED = {"databases": {"shop": "new", "shop_after": "old"}, **RUNS}
+
+
+@pytest.fixture
+def restore(fake: Fake, dumps: Dumps, tmp_path: Path) -> Restore:
+    (dumps.folder / "20261101T080000Z-before-abc.dump").write_text("old")
+    return Restore("shop", tmp_path / "app", fake, dumps)
+
+
+def test_a_restore_keeps_what_it_replaces(fake: Fake, restore: Restore) -> None:
+    prepared = restore.prepare("latest")
+    assert prepared["tables"] == [{"table": "message", "now": 1, "dump": 1}]
+    assert look(fake)["databases"] == {"shop": "new", "shop_restore": "old"}
+    found = restore.swap(undumped=False)
+    assert look(fake) == RESTORED
+    assert (restore.dumps.folder / found["dump"]["name"]).read_text() == "new"
+    assert fake.read()["limits"][found["kept"]] == 0
+    # And back, by the name of what was replaced.
+    restore.file.unlink()
+    restore.prepare(found["kept"])
+    restore.swap(undumped=False)
+    assert sorted(look(fake)["databases"].values()) == ["new", "old"]
+    assert look(fake)["databases"]["shop"] == "new"
+
+
+def test_a_restore_that_is_not_wanted_leaves_no_trace(fake: Fake, restore: Restore) -> None:
+    restore.prepare("latest")
+    restore.abandon()
+    assert look(fake) == UNTOUCHED
+    assert not restore.file.exists()
+
+
+@pytest.mark.parametrize("broken", ["create", "restore", "check"])
+def test_a_dump_that_cannot_be_restored_changes_nothing(
+    fake: Fake, restore: Restore, broken: str
+) -> None:
+    fake.broken = {broken}
+    with pytest.raises(RefusedError, match="is broken"):
+        restore.prepare("latest")
+    assert look(fake) == UNTOUCHED
+    assert not restore.file.exists()
+
+
+@pytest.mark.parametrize("broken", ["stop", "dump", "rename"])
+def test_an_error_before_the_swap_starts_the_app_again(
+    fake: Fake, restore: Restore, broken: str
+) -> None:
+    restore.prepare("latest")
+    fake.broken = {broken}
+    with pytest.raises(RefusedError, match="is broken"):
+        restore.swap(undumped=False)
+    assert look(fake) == UNTOUCHED
+    assert not restore.file.exists()
+
+
+def test_a_database_that_cannot_be_dumped_is_replaced_if_the_operator_says_so(
+    fake: Fake, restore: Restore
+) -> None:
+    restore.prepare("latest")
+    fake.broken = {"dump"}
+    assert restore.swap(undumped=True)["dump"] == {}
+    assert look(fake) == RESTORED
+
+
+def test_a_restore_is_taken_back(fake: Fake, restore: Restore) -> None:
+    restore.prepare("latest")
+    restore.swap(undumped=False)
+    restore.undo()
+    assert look(fake) == RETURNED
+    assert not restore.file.exists()
+
+
+def test_a_release_command_that_still_runs_is_not_cut_off(
+    fake: Fake, restore: Restore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restore.prepare("latest")
+    monkeypatch.setattr(database_restore, "is_running", lambda name: name == "shop-init")
+    with pytest.raises(RefusedError, match="still runs"):
+        restore.swap(undumped=False)
+    assert look(fake)["running"] == ["web", "worker"]
+
+
+@pytest.mark.parametrize("what", ["restored", "returned"])
+def test_a_restore_killed_anywhere_is_finished_or_taken_back(
+    fake: Fake, restore: Restore, what: str
+) -> None:
+    first, outcomes = fake.file.read_text(), []
+    for steps in range(60):
+        fake.file.write_text(first)
+        restore.file.unlink(missing_ok=True)
+        for name in restore.dumps.names()[1:]:
+            (restore.dumps.folder / name).unlink()
+        if what == "returned":
+            restore.prepare("latest")
+            restore.swap(undumped=False)
+        child = os.fork()
+        if not child:
+            fake.steps_left = steps
+            if what == "restored":
+                restore.prepare("latest")
+                restore.swap(undumped=False)
+            else:
+                restore.undo()
+            os._exit(0)
+        killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+        left = restore.read()
+        found = restore.recover()
+        after = look(fake)
+        whole = (UNTOUCHED, RESTORED) if what == "restored" else (RETURNED, RESTORED)
+        assert after in whole, (steps, left, after)
+        assert not restore.file.exists()
+        assert bool(found["interrupted"]) == bool(left)
+        if found["interrupted"] == "swapped":
+            assert after == RESTORED
+        outcomes.append(after)
+        if not killed:
+            break
+    assert not killed
+    assert len(outcomes) > 5
+    assert whole[0] in outcomes
+    assert outcomes[-1] == (RESTORED if what == "restored" else RETURNED)
+
+
+def test_the_module_documents_its_states() -> None:
+    spec = importlib.util.spec_from_file_location("database", ROOT / "plugins/modules/database.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    named = module.DOCUMENTATION.partition("choices: [")[2].partition("]")[0]
+    states = {name for name in vars(module.Work) if name.endswith("ed")}
+    assert {word.strip() for word in named.split(",")} == states
+
+
+# -- SQLite ---------------------------------------------------------------------------------------
+
+
+class Volume:
+    """A volume, and the program that works on it; here without a container."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.program = SQLITE.replace("/data", str(folder)).replace(
+            "/dump.db", str(folder / "given")
+        )
+
+    def run(self, *arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        command = [sys.executable, "-I", "-c", self.program, *arguments]
+        return subprocess.run(command, input=given, capture_output=True, check=False)
+
+    def good(self, *arguments: str, given: bytes = b"") -> bytes:
+        done = self.run(*arguments, given=given)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def fill(self, name: str, rows: int) -> sqlite3.Connection:
+        base = sqlite3.connect(self.folder / name)
+        base.execute("PRAGMA journal_mode = WAL")
+        base.execute("CREATE TABLE note (text)")
+        base.executemany("INSERT INTO note VALUES (?)", [("x" * 500,)] * rows)
+        base.commit()
+        return base
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Volume:
+    return Volume(tmp_path)
+
+
+def test_sqlite_is_dumped_with_what_stands_in_its_log(volume: Volume) -> None:
+    base = volume.fill("app.db", 40)
+    (volume.folder / ".dump").write_text("left by a killed run")
+    (volume.folder / "given").write_bytes(volume.good("dump"))
+    base.close()
+    assert not (volume.folder / ".dump").exists()
+    volume.good("check")
+    whole = (volume.folder / "given").read_bytes()
+    for broken in (whole[:-4096], whole[: len(whole) // 2], b"not a database", b""):
+        (volume.folder / "given").write_bytes(broken)
+        assert volume.run("check").returncode, len(broken)
+    (volume.folder / "given").write_bytes(whole[:4096] + b"\xff" * 3000 + whole[7096:])
+    assert volume.run("check").returncode
+
+
+def test_sqlite_is_swapped_and_swapped_back(volume: Volume) -> None:
+    old = volume.fill("elsewhere", 3)
+    old.close()
+    given = (volume.folder / "elsewhere").read_bytes()
+    base = volume.fill("app.db", 40)
+    assert volume.run("restore", "app.db.restore_1", given=given[:-100]).returncode
+    volume.good("drop", "app.db.restore_1")
+    volume.good("restore", "app.db.restore_1", given=given)
+    assert json.loads(volume.good("rows", "app.db.restore_1")) == {"note": 3}
+    base.close()
+    volume.good("rename", "app.db.before_1", "app.db.restore_1")
+    assert json.loads(volume.good("rows", "app.db")) == {"note": 3}
+    assert json.loads(volume.good("look"))["others"].keys() == {"app.db.before_1"}
+    volume.good("rename", "app.db.after_1", "app.db.before_1")
+    assert json.loads(volume.good("rows", "app.db")) == {"note": 40}
+
+
+def test_sqlite_keeps_the_rows_of_a_log_that_was_left(volume: Volume) -> None:
+    code = (
+        "import os, sqlite3, sys; b = sqlite3.connect(sys.argv[1]);"
+        "b.execute('PRAGMA journal_mode = WAL'); b.execute('CREATE TABLE note (text)');"
+        "b.execute('INSERT INTO note VALUES (1)'); b.commit(); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code, volume.folder / "app.db"], check=True)
+    assert (volume.folder / "app.db-wal").stat().st_size > 0
+    volume.fill("app.db.restore_1", 3).close()
+    volume.good("rename", "app.db.before_1", "app.db.restore_1")
+    assert json.loads(volume.good("rows", "app.db.before_1")) == {"note": 1}
+    assert json.loads(volume.good("rows", "app.db")) == {"note": 3}
+    # Interrupted between its two steps, the file has two names.
+    os.link(volume.folder / "app.db", volume.folder / "app.db.before_2")
+    volume.good("forget", "app.db.before_2")
+    volume.good("forget", "app.db.before_1")
+    assert json.loads(volume.good("look"))["others"].keys() == {"app.db.before_1"}
+
+
+def test_sqlite_does_not_follow_links_that_an_app_has_made(volume: Volume) -> None:
+    secret = volume.folder / "secret"
+    secret.write_text("hunter2")
+    (volume.folder / ".dump").symlink_to(secret)
+    volume.fill("app.db", 1).close()
+    volume.good("dump")
+    assert secret.read_text() == "hunter2"
+    (volume.folder / "app.db.before_9").symlink_to(secret)
+    assert json.loads(volume.good("look"))["others"] == {}
+
+
+# -- memory ---------------------------------------------------------------------------------------
+
+
+def shops(count: int, **more: Any) -> list[dict[str, Any]]:
+    return [{"name": f"shop{n}", **more} for n in range(count)]
+
+
+def test_databases_share_half_of_the_memory() -> None:
+    for count in range(1, 33):
+        share = postgres_memory(32000, shops(count))
+        assert count * share <= 32000 // 2, count
+    # One and two get what they always did.
+    assert postgres_memory(8000, shops(1)) == postgres_memory(8000, shops(2)) == 2000
+    assert postgres_memory(900, shops(1)) == 256
+    assert postgres_memory(100000, shops(1)) == 8192
+    # The negative control: a quarter for each of five is more than there is.
+    assert 5 * (8000 // 4) > 8000
+
+
+def test_most_new_apps_leave_the_other_databases_running() -> None:
+    shares = [postgres_memory(16000, shops(count)) for count in range(1, 17)]
+    assert len(set(shares)) == 4
+    others = [*shops(2), *shops(5, database="none"), *shops(5, state="absent")]
+    assert postgres_memory(16000, others) == shares[1]
+
+
+def test_preflight_warns_of_limits_beyond_the_memory() -> None:
+    apps = [
+        {"name": "shop", "memory_mb": "300", "workers": [{"name": "mail"}]},
+        {"name": "blog", "database": "sqlite"},
+        {"name": "gone", "state": "absent"},
+    ]
+    found = limits(apps, 512, 256)
+    assert found == {"shop": 856, "blog": 512}
+    assert check_memory("web1", 1368, found) == []
+    (warning,) = check_memory("web1", 1367, found)
+    assert warning.warning
+    assert "less than the 1368 MB" in str(warning) and "shop 856, blog 512" in str(warning)
+
+
+def test_the_folder_is_for_root_alone(fake: Fake, tmp_path: Path) -> None:
+    (tmp_path / "fresh").mkdir()
+    dumps = Dumps("shop", tmp_path / "fresh")
+    before = os.umask(0o077)
+    try:
+        made = dumps.make(fake, "abc")
+    finally:
+        os.umask(before)
+    assert dumps.folder.stat().st_mode & 0o777 == 0o700
+    assert (dumps.folder / made["name"]).stat().st_mode & 0o777 == 0o600
+    assert dump_folder.Dumps is Dumps
