@@ -61,6 +61,11 @@ class Verdict:
         self.renewal |= unfit
         self.found.append(Finding(f"https://{self.domain}/", wrong, fix, warning=warning))
 
+    @property
+    def fails(self) -> bool:
+        """Whether a visitor is not served as he should be."""
+        return any(not finding.warning for finding in self.found)
+
     def explain(self, text: str) -> None:
         """Add to the first finding, which is the certificate's, what the companion says of it."""
         first = self.found[0]

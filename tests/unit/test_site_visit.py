@@ -400,6 +400,21 @@ def test_an_authority_that_stays_away_ends_the_wait() -> None:
     assert {word.kind for word in waiting.words.values()} == {"away"}
 
 
+def test_what_an_old_worker_of_nginx_answers_is_looked_at_again() -> None:
+    server, looks = Server(), []
+
+    def look(wake: bool) -> Look:
+        looks.append(wake)
+        verdict = Verdict("own", "own.test", "own")
+        if len(looks) < 3:
+            verdict.add("its certificate expired", "Renew it", unfit=True)
+        return Look([verdict], "", "running", 0, {})
+
+    server.look = look
+    _, found = server.wait()
+    assert looks == [False] * 3 and not found.verdicts[0].fails
+
+
 def test_a_companion_that_does_not_run_is_not_waited_for() -> None:
     server = Server(a=NEVER)
     server.state = "exited"
