@@ -223,6 +223,10 @@ def _judge_answer(verdict: Verdict, visit: dict[str, Any]) -> None:
     elif status >= 500:
         fix = "Look at the app's containers and their logs"
         verdict.add(f"it answers {status} at {visit['path']}", fix)
+    elif status == 404 and visit["path"] != "/":
+        # The app's own word or nginx's: only who wrote the path knows whether it is there.
+        fix = "Mend `health` in the app's entry, or run site.yml if the app has that page"
+        verdict.add(f"it answers 404 at {visit['path']}, its health path", fix, warning=True)
     elif visit["maintenance"]:
         verdict.answer += ", in maintenance for others"
 

@@ -186,6 +186,13 @@ def test_a_certificate_that_ends_soon_is_a_warning(
     assert errors(verdict) == [] and not verdict.unfit
 
 
+def test_a_health_path_that_is_not_there_is_a_warning() -> None:
+    verdict = judge(good() | {"status": 404, "path": "/health"}, "acme", True, NOW)
+    assert errors(verdict) == [] and "404 at /health" in warnings(verdict)[0]
+    # Many an app has no page at its root.
+    assert judge(good() | {"status": 404}, "acme", True, NOW).found == []
+
+
 def test_maintenance_is_no_fault_and_hides_no_expired_certificate() -> None:
     shown = {"status": 503, "maintenance": True}
     assert judge(good() | shown, "acme", True, NOW).found == []
