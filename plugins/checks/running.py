@@ -76,6 +76,9 @@ def report(server: dict[str, Any], entries: list[dict[str, Any]], whole: bool = 
         fix = "On the server: systemctl status docker; journalctl -u docker"
         made.add("the Docker engine", f"does not answer ({why})", fix)
     else:
+        if not server["edge"]:
+            made.lines.append("The edge is not set up.")
+            made.add("the edge", "is not set up", "Run site.yml")
         _show_containers(made, server, entries)
     _judge_releases(made, server, entries)
     if whole:
@@ -188,7 +191,7 @@ def judge_container(made: Report, container: dict[str, Any], now: datetime.datet
     if kills:
         since = _minute(container["started"])
         times = "a process of it was" if kills == 1 else f"{kills} processes of it were"
-        wrong = f"{times} killed since {since} UTC because its memory was full"
+        wrong = f"{times} killed because its memory was full, since it was started at {since} UTC"
         made.add(name, wrong, f"{memory[0].upper()}{memory[1:]}, and deploy")
     started = _time(container["started"])
     if container["restarts"] and started and now - started < LATELY:

@@ -61,6 +61,11 @@ class Verdict:
         self.renewal |= unfit
         self.found.append(Finding(f"https://{self.domain}/", wrong, fix, warning=warning))
 
+    @property
+    def fails(self) -> bool:
+        """Whether a visitor is not served as he should be."""
+        return any(not finding.warning for finding in self.found)
+
     def explain(self, text: str) -> None:
         """Add to the first finding, which is the certificate's, what the companion says of it."""
         first = self.found[0]
@@ -218,6 +223,10 @@ def _judge_answer(verdict: Verdict, visit: dict[str, Any]) -> None:
     elif status >= 500:
         fix = "Look at the app's containers and their logs"
         verdict.add(f"it answers {status} at {visit['path']}", fix)
+    elif status == 404 and visit["path"] != "/":
+        # The app's own word or nginx's: only who wrote the path knows whether it is there.
+        fix = "Mend `health` in the app's entry, or run site.yml if the app has that page"
+        verdict.add(f"it answers 404 at {visit['path']}, its health path", fix, warning=True)
     elif visit["maintenance"]:
         verdict.answer += ", in maintenance for others"
 

@@ -14,6 +14,8 @@ UNASKED_SECONDS = 25.0
 ENDED = ("", "created", "exited", "dead", "paused", "removing")
 # The companion tries again after ten seconds: three times, before it counts as a lasting failure.
 AWAY_SECONDS = 35.0
+# After a reload nginx's old workers may take a few more connections.
+SECOND_LOOKS = 3
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,15 @@ class Waiting:
 
     def run(self) -> Look:
         """Wait, and return the last look."""
+        found = self._wait()
+        for _ in range(SECOND_LOOKS):
+            if not any(v.fails and not (v.unfit and v.tls == "acme") for v in found.verdicts):
+                break
+            self._sleep(PAUSE_SECONDS)
+            found = self._look(False)
+        return found
+
+    def _wait(self) -> Look:
         start = self._clock()
         found = self._look(False)
         for app in found.unfit:

@@ -29,13 +29,14 @@ def status_report(
     Returns
     -------
     dict
-        ``text`` to show; ``wrong`` and ``cautions``, a line each.
+        ``text`` to show; ``wrong`` and ``cautions``, a line each; ``verdict``, those of ``wrong``.
     """
     made = report(server, entries, whole)
     lines = made.lines + site_lines(visited.get("sites") or [])
     wrong = made.wrong + list(visited.get("wrong") or [])
     cautions = made.cautions + list(visited.get("cautions") or [])
-    return {"text": "\n".join(lines), "wrong": wrong, "cautions": cautions}
+    verdict = "\n".join(f"- {line}" for line in wrong)
+    return {"text": "\n".join(lines), "wrong": wrong, "cautions": cautions, "verdict": verdict}
 
 
 class FilterModule:

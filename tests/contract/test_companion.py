@@ -180,6 +180,16 @@ def test_renewal_can_be_forced(site):
     eventually(lambda: site.answer("first.test").serial != before, what="another serial")
 
 
+def test_companion_can_be_told_to_look_at_once(site):
+    site.companion.reload()
+    started = site.companion.attrs["State"]["StartedAt"]
+    status, output = site.companion.exec_run(["/app/signal_le_service"])
+    assert status == 0, output.decode()
+    site.companion.reload()
+    assert site.companion.status == "running"
+    assert site.companion.attrs["State"]["StartedAt"] == started
+
+
 def test_certificate_is_renewed_in_time_although_its_ca_was_down(site):
     with site.app("short", ACME_CA_URI=SHORT_CA):
         site.served("short.test", site.short_ca)

@@ -186,6 +186,13 @@ def test_a_certificate_that_ends_soon_is_a_warning(
     assert errors(verdict) == [] and not verdict.unfit
 
 
+def test_a_health_path_that_is_not_there_is_a_warning() -> None:
+    verdict = judge(good() | {"status": 404, "path": "/health"}, "acme", True, NOW)
+    assert errors(verdict) == [] and "404 at /health" in warnings(verdict)[0]
+    # Many an app has no page at its root.
+    assert judge(good() | {"status": 404}, "acme", True, NOW).found == []
+
+
 def test_maintenance_is_no_fault_and_hides_no_expired_certificate() -> None:
     shown = {"status": 503, "maintenance": True}
     assert judge(good() | shown, "acme", True, NOW).found == []
@@ -398,6 +405,21 @@ def test_an_authority_that_stays_away_ends_the_wait() -> None:
     waiting, _ = server.wait()
     assert AWAY_SECONDS < server.time < AWAY_SECONDS + 10
     assert {word.kind for word in waiting.words.values()} == {"away"}
+
+
+def test_what_an_old_worker_of_nginx_answers_is_looked_at_again() -> None:
+    server, looks = Server(), []
+
+    def look(wake: bool) -> Look:
+        looks.append(wake)
+        verdict = Verdict("own", "own.test", "own")
+        if len(looks) < 3:
+            verdict.add("its certificate expired", "Renew it", unfit=True)
+        return Look([verdict], "", "running", 0, {})
+
+    server.look = look
+    _, found = server.wait()
+    assert looks == [False] * 3 and not found.verdicts[0].fails
 
 
 def test_a_companion_that_does_not_run_is_not_waited_for() -> None:

@@ -102,7 +102,7 @@ def test_each_container_that_does_not_run_is_named(name: str, how: str) -> None:
         ({"state": "exited", "exit_code": 137, "out_of_memory": True}, "it ran out of memory"),
         ({"state": "created", "error": "port is already allocated"}, "port is already allocated"),
         ({"health": "unhealthy"}, "is unhealthy"),
-        ({"oom_kills": 3}, "3 processes of it were killed since 2026-05-20 10:00 UTC"),
+        ({"oom_kills": 3}, "3 processes of it were killed because its memory was full"),
         ({"out_of_memory": True}, "a process of it was killed"),
         ({"restarts": 4, "started": "2026-06-01T11:55:00Z"}, "was restarted 4 times"),
     ],
@@ -172,6 +172,11 @@ def test_a_bare_server() -> None:
     assert made.wrong == ["the server: is not set up. Run site.yml"]
 
 
+def test_an_engine_without_the_edge() -> None:
+    [found] = report(server(edge=[]), [SHOP]).wrong
+    assert found == "the edge: is not set up. Run site.yml"
+
+
 @pytest.mark.parametrize(
     ("disks", "words"),
     [
@@ -209,6 +214,7 @@ def test_sites_count_as_much_as_containers() -> None:
     visited = {"sites": [site], "wrong": ["https://shop.test/: expired"], "cautions": []}
     found = status_report(server(), [SHOP], visited, True)
     assert found["wrong"] == ["https://shop.test/: expired"]
+    assert found["verdict"] == "- https://shop.test/: expired"
     assert "https://shop.test/  200     expired      see below" in found["text"]
     assert status_report(server(), [SHOP], {"skipped": True}, True)["wrong"] == []
 
