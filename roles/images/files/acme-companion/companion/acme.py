@@ -22,7 +22,7 @@ log = logging.getLogger("acme-companion")
 
 _TIMESTAMP = re.compile(r"^\[[^\]]*\] ?|\x1b\[[0-9;]*m")
 _NOISE = re.compile(
-    r"^$|please (add|check|refer)|^see:|sleeping|retry|^(pending|processing)|^\d+$", re.I
+    r"^$|please (add|check|refer)|^see:|sleeping|retry|^(pending|processing)\b|^\d+$", re.I
 )
 _CONNECTION = re.compile(
     r"cannot init api|libcurl-errors|could ?n.t connect|could not (resolve|connect)|timed out", re.I
