@@ -341,3 +341,14 @@ def test_a_deploy_stops_no_job_and_the_database_last() -> None:
     ]
     assert app.containers_of(found, "shop", but="new") == ["relay", "web", "worker-mail"]
     assert "job" in app.containers_of(found, "shop")
+    # Who removes the app begins with its host names, whatever their container is called.
+    found.append(
+        {
+            "Names": ["/shop-vhost-0123456789ab"],
+            "Labels": {
+                "com.docker.compose.project": "shop-vhost",
+                "com.docker.compose.service": "vhost-0123456789ab",
+            },
+        }
+    )
+    assert app.containers_of(found, "shop")[0] == "shop-vhost-0123456789ab"
