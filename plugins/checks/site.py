@@ -306,6 +306,10 @@ def _files(site: Site) -> list[Finding]:
         port = site.get(name, None)
         if re.fullmatch(r"-?\d+", str(port)) and not 1 <= int(port) <= 65535:
             found.append(Finding(name, "is no port", "Choose 1 to 65535", port))
+    requests = site.get("proxy_open_requests_per_client", None)
+    if re.fullmatch(r"-\d+", str(requests)):
+        fix = "Write how many requests a client may have open, or 0 for no limit"
+        found.append(Finding("proxy_open_requests_per_client", "is below zero", fix, requests))
     http, https = site.get("proxy_http_port", 80), site.get("proxy_https_port", 443)
     if str(http) == str(https):
         wrong = "is the port of proxy_http_port, too"
