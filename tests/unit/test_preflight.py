@@ -254,6 +254,8 @@ def test_good_values_pass(source: Path) -> None:
         ("app_memory_mb", "256M", "app_memory_mb", "not a whole number"),
         ("proxy_trusts_downstream", "maybe", "proxy_trusts_downstream", "neither true nor false"),
         ("proxy_http_port", 0, "proxy_http_port", "is no port"),
+        ("proxy_ipv6_subnet", "10.0.0.0/24", "proxy_ipv6_subnet", "no network of IPv6"),
+        ("proxy_ipv6_subnet", "fd00::1/64", "proxy_ipv6_subnet", "no network of IPv6"),
         ("proxy_open_requests_per_client", -1, "proxy_open_requests_per_client", "below zero"),
         ("proxy_http_port", 443, "proxy_https_port", "the port of proxy_http_port"),
         ("images_registry", "postgres:16", "images_registry", "is not a dictionary"),

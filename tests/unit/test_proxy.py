@@ -34,11 +34,14 @@ def compose(layout: str, **values: Any) -> dict[str, Any]:
             "proxy_https_port": 443,
             "proxy_acme_email": "admin@example.org",
             "proxy_acme_ca_bundle": "",
+            "proxy_ipv6_subnet": "fd00:f1a5:c::/64",
             "proxy_trusts_downstream": False,
             "proxy_images": {name: f"example/{name}:1" for name in images},
             "__proxy_ca_uri": "https://ca.test/dir",
             "__proxy_companion": {"images": [companion]},
             "__proxy_eab": {},
+            "__proxy_has_ipv6": False,
+            "__proxy_network": "edge",
             "__proxy_volumes": yaml.safe_load((ROLE / "vars/main.yml").read_text())[
                 "__proxy_volumes"
             ],
