@@ -34,6 +34,19 @@ def test_owner_gets_in_and_out(client: FlaskClient):
     assert client.get("/internal/").status_code == 302
 
 
+def test_a_copy_of_the_cookie_is_void_after_the_logout(app: Flask, client: FlaskClient):
+    log_in(client)
+    copied = client.get_cookie("session")
+    thief = app.test_client()
+    thief.set_cookie("session", copied.value)
+    # The negative control.
+    assert thief.get("/internal/").status_code == 200
+    send(client, "/logout", "/internal/")
+    thief.set_cookie("session", copied.value)
+    assert thief.get("/internal/").status_code == 302
+    assert log_in(client).status_code == 303
+
+
 @pytest.mark.parametrize(
     ("email", "password"),
     [

@@ -60,7 +60,7 @@ def project(app: Flask, slug: str) -> Project:
 
 def test_first_run_makes_tables_projects_and_pictures(empty_app: Flask):
     report = init_db(empty_app)
-    assert (report.before, report.after) == (None, "0002")
+    assert (report.before, report.after) == (None, "0003")
     assert (report.projects.added, report.images.added) == (6, 9)
     assert str(report).count("\n") == 0
     client = empty_app.test_client()
@@ -78,7 +78,7 @@ def test_second_run_changes_nothing_and_keeps_messages_and_users(app: Flask):
     before = rows(app)
     assert before["user"]
     report = init_db(app)
-    assert report.before == report.after == "0002"
+    assert report.before == report.after == "0003"
     for tally in (report.projects, report.images):
         assert (tally.added, tally.updated, tally.hidden) == (0, 0, 0)
     assert report.messages == 1
@@ -207,7 +207,7 @@ def test_database_from_before_migrations_is_taken_over_without_loss(
     app = make_empty_app()
     assert app.test_client().get("/readyz").status_code == 503
     report = init_db(app)
-    assert (report.before, report.after) == (None, "0002")
+    assert (report.before, report.after) == (None, "0003")
     assert (report.projects.added, report.projects.updated) == (5, 1)
     assert report.messages == 1
     client = app.test_client()

@@ -1,14 +1,16 @@
 """Leaving a message."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from conftest import csrf_token, leave_message
+from conftest import MakeApp, csrf_token, leave_message
 from flask import Flask
 from flask.testing import FlaskClient
 
 from my_flask_webpage.extensions import db
-from my_flask_webpage.models import BODY_MAX_LENGTH, NAME_MAX_LENGTH, Message
+from my_flask_webpage.messages import WINDOW
+from my_flask_webpage.models import BODY_MAX_LENGTH, NAME_MAX_LENGTH, Message, MessageSender
 
 
 def stored(app: Flask) -> list[Message]:
@@ -36,7 +38,8 @@ def test_each_message_has_its_own_id_and_a_moment_in_utc(app: Flask, client: Fla
         assert abs(datetime.now(UTC) - message.created_at) < timedelta(minutes=1)
 
 
-def test_newest_messages_come_first_and_old_ones_leave_the_page(client: FlaskClient):
+def test_newest_messages_come_first_and_old_ones_leave_the_page(make_app: MakeApp):
+    client = make_app(MESSAGES_PER_HOUR=30).test_client()
     for number in range(22):
         leave_message(client, body=f"number {number:02}")
     page = client.get("/messages").text
@@ -131,3 +134,67 @@ def test_message_larger_than_the_limit_answers_a_readable_413(client: FlaskClien
     response = leave_message(client, body="x" * 100_000)
     assert response.status_code == 413
     assert "That is too large" in response.text
+
+
+def sent_from(address: str) -> dict[str, object]:
+    return {"environ_base": {"REMOTE_ADDR": address}}
+
+
+def test_one_client_s_messages_have_a_limit(app: Flask, client: FlaskClient):
+    most = app.config["MESSAGES_PER_HOUR"]
+    statuses = [leave_message(client).status_code for _ in range(most + 3)]
+    assert statuses == [303] * most + [429] * 3
+    assert len(stored(app)) == most
+    refused = leave_message(client, body="What I wrote")
+    assert "What I wrote</textarea>" in refused.text
+    assert "send it\n  again in 60 minutes" in refused.text
+    assert 3500 < int(refused.headers["Retry-After"]) <= 3600
+    assert leave_message(client, **sent_from("192.0.2.7")).status_code == 303
+
+
+def test_a_network_of_ipv6_is_one_client(make_app: MakeApp):
+    client = make_app(MESSAGES_PER_HOUR=2).test_client()
+    near = [f"2001:db8:1:2::{n}" for n in range(3)]
+    statuses = [leave_message(client, **sent_from(a)).status_code for a in near]
+    assert statuses == [303, 303, 429]
+    assert leave_message(client, **sent_from("2001:db8:1:3::1")).status_code == 303
+
+
+def test_all_clients_together_have_a_limit(make_app: MakeApp):
+    app = make_app(MESSAGES_PER_HOUR_IN_ALL=5)
+    client = app.test_client()
+    statuses = [leave_message(client, **sent_from(f"192.0.2.{n}")).status_code for n in range(7)]
+    assert statuses == [303] * 5 + [429] * 2
+    assert len(stored(app)) == 5
+
+
+def test_a_limit_holds_for_many_at_once(make_app: MakeApp):
+    app = make_app(MESSAGES_PER_HOUR=3)
+
+    def leave(_: int) -> int:
+        return leave_message(app.test_client()).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        statuses = sorted(pool.map(leave, range(8)))
+    assert statuses == [303] * 3 + [429] * 5
+    assert len(stored(app)) == 3
+
+
+def test_messages_are_taken_again_after_the_hour_and_the_sender_is_forgotten(make_app: MakeApp):
+    app = make_app(MESSAGES_PER_HOUR=1)
+    client = app.test_client()
+    assert [leave_message(client).status_code for _ in range(2)] == [303, 429]
+    with app.app_context():
+        (sender,) = db.session.scalars(db.select(MessageSender)).all()
+        assert "127.0.0.1" not in sender.sender
+        sender.at -= WINDOW
+        db.session.commit()
+    assert leave_message(client).status_code == 303
+    with app.app_context():
+        assert db.session.scalar(db.select(db.func.count()).select_from(MessageSender)) == 1
+
+
+def test_a_refused_form_does_not_count(make_app: MakeApp):
+    client = make_app(MESSAGES_PER_HOUR=1).test_client()
+    assert leave_message(client, name="").status_code == 400
+    assert leave_message(client).status_code == 303

@@ -296,6 +296,14 @@ def _names_of_images(site: Site) -> list[Finding]:
     return found
 
 
+def is_ipv6_network(text: str) -> bool:
+    """Tell whether a text is a network of IPv6 with room for containers."""
+    try:
+        return ipaddress.IPv6Network(text).prefixlen <= 112
+    except ValueError:
+        return False
+
+
 def _files(site: Site) -> list[Finding]:
     found = []
     for name in ("acme_ca_bundle", "build_ca_bundle"):
@@ -307,6 +315,14 @@ def _files(site: Site) -> list[Finding]:
         port = site.get(name, None)
         if re.fullmatch(r"-?\d+", str(port)) and not 1 <= int(port) <= 65535:
             found.append(Finding(name, "is no port", "Choose 1 to 65535", port))
+    subnet = site.get("proxy_ipv6_subnet", None)
+    if isinstance(subnet, str) and not is_ipv6_network(subnet):
+        fix = "Write one such as fd00:f1a5:c::/64, from fd00::/8 and with at most 112 bits"
+        found.append(Finding("proxy_ipv6_subnet", "is no network of IPv6", fix, subnet))
+    requests = site.get("proxy_open_requests_per_client", None)
+    if re.fullmatch(r"-\d+", str(requests)):
+        fix = "Write how many requests a client may have open, or 0 for no limit"
+        found.append(Finding("proxy_open_requests_per_client", "is below zero", fix, requests))
     http, https = site.get("proxy_http_port", 80), site.get("proxy_https_port", 443)
     if str(http) == str(https):
         wrong = "is the port of proxy_http_port, too"

@@ -11,6 +11,8 @@ from ansible.errors import AnsibleFilterError
 # From this version on a health check may ask more often while a container starts.
 # https://docs.docker.com/reference/compose-file/services/#healthcheck
 START_INTERVAL_SINCE = 25
+# From this version on the engine translates addresses of IPv6 unasked.
+IPV6_SINCE = 27
 
 
 def engine_major(version: str) -> int:
@@ -51,6 +53,65 @@ def health_pace(version: str) -> dict[str, str | int]:
     if engine_major(version) >= START_INTERVAL_SINCE:
         return {"interval": "30s", "retries": 2, "start_interval": "1s"}
     return {"interval": "5s", "retries": 6}
+
+
+def ipv6_options(version: str | int) -> dict[str, bool]:
+    """
+    Name the options by which an engine translates addresses of IPv6, as it does those of IPv4.
+
+    Parameters
+    ----------
+    version : str or int
+        Version of the engine, or its major number.
+
+    Returns
+    -------
+    dict
+        Options of the daemon. From 27 on an engine does so without being told; before 20.10 none
+        can. https://docs.docker.com/engine/daemon/ipv6/
+    """
+    major = version if isinstance(version, int) else engine_major(version)
+    return {"experimental": True, "ip6tables": True} if 20 <= major < IPV6_SINCE else {}
+
+
+def has_ipv6(addresses: str) -> bool:
+    """
+    Tell whether a server has an address of IPv6 that others can reach.
+
+    Parameters
+    ----------
+    addresses : str
+        Content of ``/proc/net/if_inet6``: address, number, prefix, scope, flags, interface. Scope
+        00 is global, which unique local addresses are, too.
+
+    Returns
+    -------
+    bool
+        Addresses of the loopback and of Docker's own networks do not count.
+    """
+    lines = (line.split() for line in addresses.splitlines())
+    return any(
+        len(line) == 6 and line[3] == "00" and not re.match(r"lo$|docker|br-|veth", line[5])
+        for line in lines
+    )
+
+
+def translates_ipv6(info: dict[str, Any]) -> bool:
+    """
+    Tell whether an engine brings a visitor's address of IPv6 to a container.
+
+    Parameters
+    ----------
+    info : dict
+        What the engine says of itself: ``ServerVersion`` and ``ExperimentalBuild``.
+
+    Returns
+    -------
+    bool
+        An older engine does so only with `ipv6_options`, one of which it shows here.
+    """
+    major = engine_major(info.get("ServerVersion", ""))
+    return major >= IPV6_SINCE or (major >= 20 and bool(info.get("ExperimentalBuild")))
 
 
 def daemon_options(
@@ -232,7 +293,10 @@ class FilterModule:
         return {
             "daemon_options": daemon_options,
             "engine_major": engine_major,
+            "has_ipv6": has_ipv6,
             "health_pace": health_pace,
+            "ipv6_options": ipv6_options,
             "key_fingerprint": key_fingerprint,
             "missing_packages": missing_packages,
+            "translates_ipv6": translates_ipv6,
         }

@@ -1,6 +1,7 @@
 """The edge's compose file: what each image needs, and what it must not have."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def compose(layout: str, **values: Any) -> dict[str, Any]:
             "proxy_https_port": 443,
             "proxy_acme_email": "admin@example.org",
             "proxy_acme_ca_bundle": "",
+            "proxy_ipv6_subnet": "fd00:f1a5:c::/64",
             "proxy_trusts_downstream": False,
             "proxy_images": {name: f"example/{name}:1" for name in images},
             "__proxy_ca_uri": "https://ca.test/dir",
@@ -46,6 +48,8 @@ def compose(layout: str, **values: Any) -> dict[str, Any]:
             "__proxy_nginx": {
                 "images": [{"Config": {"Entrypoint": ["/entrypoint"], "Cmd": ["forego"]}}]
             },
+            "__proxy_has_ipv6": False,
+            "__proxy_network": "edge",
             "__proxy_volumes": yaml.safe_load((ROLE / "vars/main.yml").read_text())[
                 "__proxy_volumes"
             ],
@@ -151,11 +155,71 @@ def test_files_beside_the_compose_file_are_installed(layout: str) -> None:
 
 @pytest.mark.parametrize(("version", "kept"), [("1.29.3", True), ("1.27.3", False), ("0", False)])
 def test_connections_outlive_a_reload_where_nginx_can(version: str, kept: bool) -> None:
+    assert ("keepalive_min_timeout 65s;" in shared(__proxy_nginx_version=version)) == kept
+
+
+def shared(**values: Any) -> str:
+    """Render what all sites share."""
     environment = jinja2.Environment(  # noqa: S701 # it is not HTML
-        loader=jinja2.FileSystemLoader(ROLE / "templates"), undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(ROLE / "templates"),
+        trim_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
+    environment.filters["bool"] = bool
     environment.tests["version"] = core.TestModule().tests()["version"]
-    text = environment.get_template("flask-vps.conf.j2").render(
-        proxy_http_port=80, proxy_https_port=443, __proxy_nginx_version=version
+    return environment.get_template("flask-vps.conf.j2").render(
+        {
+            "proxy_http_port": 80,
+            "proxy_https_port": 443,
+            "proxy_trusts_downstream": False,
+            "proxy_open_requests_per_client": 200,
+            "__proxy_has_ipv6": False,
+            "__proxy_nginx_version": "0",
+        }
+        | values
     )
-    assert ("keepalive_min_timeout 65s;" in text) == kept
+
+
+def client_of(address: str) -> str:
+    """Look an address up as nginx does in the map of clients."""
+    rules = re.search(r"map \S+ \$flask_vps_client \{(.*?)\n\}", shared(), re.DOTALL)
+    assert rules
+    for line in rules[1].strip().splitlines():
+        pattern, value = line.strip().rstrip(";").rsplit(" ", 1)
+        if pattern.startswith('"~'):
+            # Python writes named groups in its own way.
+            found = re.search(pattern[2:-1].replace("(?<", "(?P<"), address)
+            if found:
+                return found[value.removeprefix("$")]
+        elif pattern == address:
+            return value.strip('"')
+    return address
+
+
+@pytest.mark.parametrize(
+    ("address", "client"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("127.0.0.1", ""),
+        ("::1", ""),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2:"),
+        ("2001:db8:1:2::9", "2001:db8:1:2:"),
+        ("2001:db8::9", "2001:db8::"),
+        ("2001:db8:0:1:0:1:2:3", "2001:db8:0:1:"),
+        ("fd00::2", "fd00::"),
+    ],
+)
+def test_an_ipv6_client_is_its_network(address: str, client: str) -> None:
+    assert client_of(address) == client
+
+
+def test_behind_another_proxy_the_client_is_whom_that_one_names() -> None:
+    assert "map $http_x_forwarded_for $flask_vps_client_address" in shared(
+        proxy_trusts_downstream=True
+    )
+    assert "http_x_forwarded_for" not in shared()
+
+
+def test_the_limit_of_open_requests_can_be_off() -> None:
+    assert "limit_conn flask_vps_clients 200;" in shared()
+    assert "limit_conn" not in shared(proxy_open_requests_per_client=0)

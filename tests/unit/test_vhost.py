@@ -18,6 +18,7 @@ def render(name: str, **entry: str) -> str:
     return environment.get_template(f"vhost/{name}.j2").render(
         app_entry={"name": "shop", "domains": ["shop.dev"], **entry},
         app_releases_kept=2,
+        __app_claims=[],
         __app_kind="uwsgi",
         __app_links={"uwsgi": "current.sock"},
         __app_static_slots=["current", "kept-1", "kept-2"],

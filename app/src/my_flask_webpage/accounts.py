@@ -133,16 +133,19 @@ def login() -> ResponseReturnValue:
 @blueprint.post("/logout")
 @login_required
 def logout() -> ResponseReturnValue:
-    """End the session.
+    """End all sessions of the user: a copy of this one's cookie is worth nothing from now on.
 
     Returns
     -------
     flask.typing.ResponseReturnValue
         303 to the start page.
     """
+    # The session is in the cookie, and only a new key makes the old one void.
+    current_user.session_key = secrets.token_hex()
+    db.session.commit()
     logout_user()
     session.clear()
-    flash("You are logged out.")
+    flash("You are logged out, on all your devices.")
     return redirect(url_for("accounts.login"), code=303)
 
 

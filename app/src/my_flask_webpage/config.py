@@ -95,6 +95,11 @@ def load_config(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
         "TRUSTED_PROXY_HOPS": read_integer("TRUSTED_PROXY_HOPS", 0, environ),
         "MAX_CONTENT_LENGTH": read_integer("MAX_CONTENT_LENGTH", 64 * 1024, environ, at_least=1),
         "UPLOAD_MAX_BYTES": read_integer("UPLOAD_MAX_MB", 10, environ, at_least=1) * 1024 * 1024,
+        # Of one client, and of all together.
+        "MESSAGES_PER_HOUR": read_integer("MESSAGES_PER_HOUR", 10, environ, at_least=1),
+        "MESSAGES_PER_HOUR_IN_ALL": read_integer(
+            "MESSAGES_PER_HOUR_IN_ALL", 200, environ, at_least=1
+        ),
         # None: a folder beside the SQLite file, which only the factory knows.
         "MEDIA_DIR": environ.get("MEDIA_DIR") or (PRODUCTION_MEDIA_DIR if production else None),
         "RESOURCE_DIR": environ.get("RESOURCE_DIR") or str(PACKAGE / "resource"),

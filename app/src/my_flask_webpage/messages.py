@@ -1,20 +1,31 @@
 """The guest book: leave a message, read the latest."""
 
+import hashlib
+import hmac
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from flask import Blueprint, flash, redirect, render_template, url_for
+from flask import Blueprint, current_app, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_wtf import FlaskForm
-from sqlalchemy import select
+from sqlalchemy import delete, func, select, text
 from wtforms import StringField, TextAreaField
 from wtforms.validators import DataRequired, Length
 
+from my_flask_webpage.accounts import client_network
 from my_flask_webpage.extensions import db
 from my_flask_webpage.forms import storable, tidy
-from my_flask_webpage.models import BODY_MAX_LENGTH, NAME_MAX_LENGTH, Message
+from my_flask_webpage.models import (
+    BODY_MAX_LENGTH,
+    NAME_MAX_LENGTH,
+    Message,
+    MessageSender,
+    utc_now,
+)
 
 LATEST_COUNT = 20
+# What `MESSAGES_PER_HOUR` and `MESSAGES_PER_HOUR_IN_ALL` count.
+WINDOW = timedelta(hours=1)
 
 blueprint = Blueprint("messages", __name__, url_prefix="/messages")
 
@@ -51,6 +62,42 @@ def latest_messages() -> Sequence[Message]:
         At most `LATEST_COUNT`, newest first.
     """
     return db.session.scalars(select(Message).order_by(Message.id.desc()).limit(LATEST_COUNT)).all()
+
+
+def count_sender(address: str | None) -> timedelta | None:
+    """Count a message for the client that sends it, for all processes of the server together.
+
+    Parameters
+    ----------
+    address : str or None
+        The client's IP address; an IPv6 client is its network of 64 bits.
+
+    Returns
+    -------
+    datetime.timedelta or None
+        None if the message may be kept: commit the session together with it. Otherwise how long
+        the client, or everybody, has to wait.
+    """
+    now, config = utc_now(), current_app.config
+    key, network = config["SECRET_KEY"].encode(), client_network(address).encode()
+    sender = hmac.new(key, b"message sender " + network, hashlib.sha256).hexdigest()
+    # One at a time, until the commit. SQLite has one writer at a time anyway, and the deletion
+    # makes this one it.
+    if db.engine.dialect.name == "postgresql":
+        lock = text("SELECT pg_advisory_xact_lock(hashtextextended('messages', 0))")
+        db.session.execute(lock)
+    db.session.execute(delete(MessageSender).where(MessageSender.at <= now - WINDOW))
+    recent = select(func.min(MessageSender.at), func.count())
+    for query, allowed in (
+        (recent.where(MessageSender.sender == sender), config["MESSAGES_PER_HOUR"]),
+        (recent, config["MESSAGES_PER_HOUR_IN_ALL"]),
+    ):
+        oldest, count = db.session.execute(query).one()
+        if count >= allowed:
+            db.session.commit()
+            return max(oldest + WINDOW - now, timedelta(seconds=1))
+    db.session.add(MessageSender(sender=sender, at=now))
+    return None
 
 
 @blueprint.app_template_filter("moment")
@@ -90,12 +137,18 @@ def create() -> ResponseReturnValue:
     Returns
     -------
     flask.typing.ResponseReturnValue
-        303 to the new message, or the form with its errors at 400.
+        303 to the new message, the form with its errors at 400, or with the wish to wait at 429.
     """
     form = MessageForm()
     if not form.validate():
         page = render_template("messages/index.html", form=form, messages=latest_messages())
         return page, 400
+    if wait := count_sender(request.remote_addr):
+        minutes = -(-wait // timedelta(minutes=1))
+        page = render_template(
+            "messages/index.html", form=form, messages=latest_messages(), wait_minutes=minutes
+        )
+        return page, 429, {"Retry-After": str(-(-wait // timedelta(seconds=1)))}
     message = Message(name=form.name.data, body=form.body.data)
     db.session.add(message)
     db.session.commit()

@@ -160,7 +160,8 @@ class User(UserMixin, db.Model):
     id: Mapped[int] = mapped_column(primary_key=True)
     email: Mapped[str] = mapped_column(String(EMAIL_MAX_LENGTH), unique=True)
     password_hash: Mapped[str] = mapped_column(String(255))
-    # Names the user in sessions. A new password brings a new key, which ends them all.
+    # Names the user in sessions. A new password and a logout bring a new key, which
+    # ends them all.
     # https://flask-login.readthedocs.io/en/latest/#alternative-tokens
     session_key: Mapped[str] = mapped_column(String(64), unique=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
@@ -190,3 +191,15 @@ class Message(db.Model):
     name: Mapped[str] = mapped_column(String(NAME_MAX_LENGTH))
     body: Mapped[str] = mapped_column(String(BODY_MAX_LENGTH))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
+
+
+class MessageSender(db.Model):
+    """A client that left a message, kept for as long as that counts against it."""
+
+    __tablename__ = "message_sender"
+    __table_args__ = (Index("ix_message_sender_sender_at", "sender", "at"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    # A keyed hash of the address, which nobody can read back without the key.
+    sender: Mapped[str] = mapped_column(String(64))
+    at: Mapped[datetime] = mapped_column(UtcDateTime)

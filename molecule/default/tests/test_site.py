@@ -196,4 +196,4 @@ def test_gateway_error_is_a_page_that_a_person_can_read(site: Site) -> None:
     finally:
         site.on_server("ln", "-sfn", link, f"{sockets}/current.sock")
     assert answer.status == 502
-    assert "The site is starting" in answer.body
+    assert "The site does not answer" in answer.body

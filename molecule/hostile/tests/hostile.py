@@ -1,5 +1,7 @@
 """What the tests of this scenario share."""
 
+import subprocess
+
 from conftest import Answer, Site
 
 PROBE = "probe.localhost"
@@ -11,3 +13,11 @@ def run_inside(site: Site, code: str, domain: str = PROBE) -> str:
     answer: Answer = site.named(domain).request("/run", "POST", code)
     assert answer.status == 200, answer
     return answer.body
+
+
+def run_here(*command: str) -> str:
+    """Run a command on this machine and return what it prints, whatever its exit code."""
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
+    return done.stdout + done.stderr

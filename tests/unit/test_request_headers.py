@@ -1,0 +1,66 @@
+"""What nginx tells an app of a request: rendered for both protocols."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pytest
+import yaml
+
+ROLE = Path(__file__).parents[2] / "roles/app"
+VARS = yaml.safe_load((ROLE / "vars/main.yml").read_text())
+CLAIMS = VARS["__app_claims_of_anybody"] + VARS["__app_claims_of_a_proxy"]
+
+
+def render(name: str, kind: str) -> str:
+    """Render a file of a site."""
+    environment = jinja2.Environment(  # noqa: S701 # it is not HTML
+        loader=jinja2.FileSystemLoader(ROLE / "templates"),
+        trim_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    values: dict[str, Any] = {
+        "app_entry": {"name": "shop", "domains": ["shop.test", "www.shop.test"]},
+        "app_releases_kept": 5,
+        "__app_claims": CLAIMS,
+        "__app_kind": kind,
+        "__app_links": VARS["__app_links"],
+    }
+    return environment.get_template(name).render(values)
+
+
+def headers(text: str) -> dict[str, str]:
+    """Read which request headers a location sets, by their names as variables of WSGI."""
+    http = re.findall(r"proxy_set_header (\S+) (.+);", text)
+    uwsgi = re.findall(r"uwsgi_param HTTP_(\S+) (.+);", text)
+    return {n.upper().replace("-", "_"): v.removesuffix(" if_not_empty") for n, v in http + uwsgi}
+
+
+@pytest.mark.parametrize("kind", ["uwsgi", "http"])
+@pytest.mark.parametrize("name", ["_location_override.j2", "releases.conf.j2"])
+def test_no_claim_of_a_client_passes(name: str, kind: str) -> None:
+    text = render(f"vhost/{name}", kind)
+    parts = re.split(r"\nserver \{", text)[1:] or [text]
+    for part in parts:
+        found = headers(part)
+        assert {claim.upper().replace("-", "_") for claim in CLAIMS} <= found.keys()
+        assert all(found[claim.upper().replace("-", "_")] == '""' for claim in CLAIMS)
+        assert found["HOST"] == found["X_FORWARDED_HOST"]
+        assert found["HOST"].startswith("$server_name")
+        assert "$http_host" not in part
+
+
+def test_the_two_protocols_say_the_same() -> None:
+    uwsgi, http = (headers(render("vhost/_location_override.j2", k)) for k in ("uwsgi", "http"))
+    # nginx itself ends chunked bodies over HTTP, and the upgrade is for WebSockets.
+    uwsgi.pop("TRANSFER_ENCODING")
+    for name in ("UPGRADE", "CONNECTION"):
+        http.pop(name)
+    assert uwsgi == http
+
+
+def test_no_claim_is_named_twice_and_none_is_one_that_nginx_makes() -> None:
+    assert len(CLAIMS) == len({claim.lower() for claim in CLAIMS})
+    made = {"HOST", "X_FORWARDED_FOR", "X_FORWARDED_HOST", "X_FORWARDED_PORT", "X_FORWARDED_PROTO"}
+    assert not made & {claim.upper().replace("-", "_") for claim in CLAIMS}
