@@ -38,6 +38,7 @@ def compose(layout: str, **values: Any) -> dict[str, Any]:
             "__proxy_ca_uri": "https://ca.test/dir",
             "__proxy_companion": {"images": [companion]},
             "__proxy_eab": {},
+            "__proxy_sockets": {"stat": {"exists": False}},
             "__proxy_volumes": yaml.safe_load((ROLE / "vars/main.yml").read_text())[
                 "__proxy_volumes"
             ],
