@@ -35,6 +35,10 @@ options:
     type: list
     elements: int
     default: []
+  formerly:
+    description: Number of the user for whom lists of access were made. Others' lists stay.
+    type: int
+    required: true
 author: flask-vps maintainers
 notes:
   - On a file system without access control lists the owner changes all the same, and a warning says
@@ -46,7 +50,8 @@ EXAMPLES = r"""
   volume_owner:
     path: /var/lib/docker/volumes/shop.data/_data
     owner: 20000
-    shared_with: [10001]
+    shared_with: [20000, 10001]
+    formerly: 10001
 """
 
 RETURN = r"""
@@ -110,8 +115,11 @@ def inherited(mode: int, group: int, users: list[int]) -> list[Entry]:
 class Handover:
     """What is to become of each file and folder."""
 
-    def __init__(self, owner: int, users: list[int], owner_stays: bool = False) -> None:
+    def __init__(
+        self, owner: int, users: list[int], formerly: int, owner_stays: bool = False
+    ) -> None:
         self.owner = owner
+        self.formerly = formerly
         self.users = users
         self.owner_stays = owner_stays
         self.changed = 0
@@ -146,7 +154,13 @@ class Handover:
                 os.close(one)
 
     def _is_done(self, one: int) -> bool:
-        return _state(one) == (os.fstat(one).st_mode, self.owner, self.owner, b"", b"")
+        _, *owners, access, default = _state(one)
+        return owners == [self.owner, self.owner] and not self._ours(access, default)
+
+    def _ours(self, *lists: bytes) -> bool:
+        return any(
+            (tag, user) == (USER, self.formerly) for one in lists for tag, _, user in unpack(one)
+        )
 
     def _handle(self, one: int) -> None:
         """Change one file or folder, by a path that leads to what is open and nowhere else."""
@@ -158,7 +172,7 @@ class Handover:
             self._share(path, mode, group, stat.S_ISDIR(before[0]))
         if not self.owner_stays or self.without_lists:
             os.chown(path, self.owner, self.owner)
-        if not self.users and before[3:] != (b"", b""):
+        if not self.users and self._ours(*before[3:]):
             for name, value in zip((ACCESS, DEFAULT), before[3:], strict=True):
                 if value:
                     os.removexattr(path, name)
@@ -252,10 +266,13 @@ def main() -> None:
             "owner": {"type": "int", "required": True},
             "owner_stays": {"type": "bool", "default": False},
             "shared_with": {"type": "list", "elements": "int", "default": []},
+            "formerly": {"type": "int", "required": True},
         },
     )
     options = module.params
-    handover = Handover(options["owner"], options["shared_with"], options["owner_stays"])
+    handover = Handover(
+        options["owner"], options["shared_with"], options["formerly"], options["owner_stays"]
+    )
     path = Path(options["path"])
     handover.tree(path)
     if handover.without_lists:

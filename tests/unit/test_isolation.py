@@ -29,6 +29,7 @@ def _load(path: str) -> ModuleType:
 
 app_uid = _load("plugins/modules/app_uid.py")
 volume_owner = _load("plugins/modules/volume_owner.py")
+release_served = _load("plugins/modules/release_served.py")
 routes = _load("roles/proxy/files/routes")
 
 
@@ -69,7 +70,7 @@ class Volume:
             os.chown(path, OLD, OLD, follow_symlinks=False)
 
     def hand(self, users: list[int], stays: bool = False) -> int:
-        handover = volume_owner.Handover(NEW, users, stays)
+        handover = volume_owner.Handover(NEW, users, OLD, stays)
         handover.tree(self.root)
         return handover.changed
 
@@ -166,6 +167,20 @@ def test_an_interrupted_handover_is_taken_up_again(
 
 
 @as_root
+def test_an_app_s_own_lists_of_access_stay(volume: Volume) -> None:
+    volume.hand([])
+    own = volume_owner.pack(volume_owner.shared(0o640, 0, [4711]))
+    os.setxattr(volume.root / "app.db", volume_owner.ACCESS, own)
+    os.setxattr(
+        volume.root, volume_owner.ACCESS, volume_owner.pack(volume_owner.shared(0o755, 5, [4711]))
+    )
+    assert volume.hand([]) == 0
+    os.chown(volume.root, OLD, OLD)
+    assert volume.hand([])
+    assert os.getxattr(volume.root / "app.db", volume_owner.ACCESS) == own
+
+
+@as_root
 def test_a_file_system_without_lists_is_handed_over_all_the_same(
     volume: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,7 +188,7 @@ def test_a_file_system_without_lists_is_handed_over_all_the_same(
         raise OSError(errno.ENOTSUP, "Operation not supported")
 
     monkeypatch.setattr(os, "setxattr", refuses)
-    handover = volume_owner.Handover(NEW, [OLD, NEW], owner_stays=True)
+    handover = volume_owner.Handover(NEW, [OLD, NEW], OLD, owner_stays=True)
     handover.tree(volume.root)
     assert handover.without_lists
     assert volume.works_for(NEW, "a")
@@ -192,7 +207,7 @@ def test_depth_and_links_lead_nowhere(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (deep / "out").symlink_to(outside)
-    handover = volume_owner.Handover(NEW, [])
+    handover = volume_owner.Handover(NEW, [], OLD)
     handover.tree(deep)
     assert handover.changed == 1102
     assert outside.stat().st_uid == 0
@@ -318,6 +333,49 @@ def test_an_adopted_release_is_found_at_its_old_socket(mounts: Mounts) -> None:
     assert not link.is_symlink()
     mounts.routes().adopt("shop", "a", "/sockets/shop/a.sock")
     assert not link.is_symlink()
+
+
+def _answers(monkeypatch: pytest.MonkeyPatch, answers: dict[tuple[str, str], int]) -> None:
+    def ask(domain: str, _: int, path: str) -> int:
+        if (domain, path) not in answers:
+            raise release_served.UnreachableError(domain)
+        return answers[domain, path]
+
+    monkeypatch.setattr(release_served, "ask", ask)
+
+
+OPTIONS = {
+    "release": "0a",
+    "domains": ["a.test", "b.test"],
+    "port": 443,
+    "path": "/",
+    "in_maintenance": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("mark", "page", "maintenance", "said"),
+    [
+        (200, 200, False, ""),
+        (200, 404, False, ""),
+        (200, 502, False, "visitors of https://a.test/ get status 502"),
+        (200, 0, False, "visitors of https://a.test/ get no answer"),
+        # The app's page looks right, but nginx routes elsewhere.
+        (404, 200, False, "nginx does not route visitors of a.test to release 0a (status 404)"),
+        (0, 200, False, "no answer"),
+        (200, 503, True, ""),
+        (404, 503, True, "does not route"),
+    ],
+)
+def test_what_visitors_get_is_told(
+    monkeypatch: pytest.MonkeyPatch, mark: int, page: int, maintenance: bool, said: str
+) -> None:
+    _answers(monkeypatch, {("a.test", release_served.MARK + "0a"): mark, ("a.test", "/"): page})
+    asked, problems = release_served.look({**OPTIONS, "in_maintenance": maintenance})
+    # Nobody can ask under a name that has no certificate yet.
+    assert asked == ["a.test"]
+    assert said in "".join(problems)
+    assert bool(said) == bool(problems)
 
 
 def test_whether_nginx_follows_is_told(mounts: Mounts) -> None:
