@@ -270,14 +270,14 @@ def rollback_target(found: dict[str, Any], app: str, wanted: str = "") -> dict[s
     return {"error": f"{app} {error}. {choice}."} if error else records[name]
 
 
-def moved_release(project: dict[str, Any], release: str, uid: int | str, folder: str) -> str:
+def moved_release(text: str, release: str, uid: int | str, folder: str) -> str:
     """
     Bring a release's compose file up to date that is from before apps had numbers of their own.
 
     Parameters
     ----------
-    project : dict
-        What the file says.
+    text : str
+        Text of the file.
     release : str
         The release's id, after which its socket was named.
     uid : int or str
@@ -290,9 +290,13 @@ def moved_release(project: dict[str, Any], release: str, uid: int | str, folder:
     str
         Text of the new file. One that is up to date already stays what it was in meaning.
     """
+    # Plain strings: those of Ansible carry marks that YAML cannot write.
+    project = yaml.safe_load(str(text))
     for service in project["services"].values():
         service["user"] = f"{uid}:{uid}"
-        service["volumes"] = [_moved_mount(mount, folder) for mount in service.get("volumes", [])]
+        service["volumes"] = [
+            _moved_mount(mount, str(folder)) for mount in service.get("volumes", [])
+        ]
         if isinstance(service.get("entrypoint"), list):
             service["entrypoint"] = [
                 word.replace(f"/sockets/{release}.sock", "/sockets/app.sock")

@@ -117,7 +117,7 @@ services:
 
 
 def test_a_release_of_before_is_described_anew() -> None:
-    text = app.moved_release(app.yaml.safe_load(OLD_PROJECT), "0a", 20003, "/routes/shop/0a/run")
+    text = app.moved_release(OLD_PROJECT, "0a", 20003, "/routes/shop/0a/run")
     services = app.yaml.safe_load(text)["services"]
     assert {service["user"] for service in services.values()} == {"20003:20003"}
     for service in services.values():
@@ -127,7 +127,7 @@ def test_a_release_of_before_is_described_anew() -> None:
     assert services["web"]["command"] == ["echo", "$$HOME"]
     assert services["web"]["volumes"][2]["source"] == "shop.data"
     assert services["worker-mail"]["secrets"] == ["KEY"]
-    again = app.moved_release(app.yaml.safe_load(text), "0a", 20003, "/routes/shop/0a/run")
+    again = app.moved_release(text, "0a", 20003, "/routes/shop/0a/run")
     assert again == text
 
 
