@@ -296,6 +296,7 @@ def test_a_release_listens_in_a_small_folder_of_its_own(
 @as_root
 def test_a_boot_brings_back_what_was_mounted(mounts: Mounts) -> None:
     mounts.routes().add("shop", "a", "20000")
+    (mounts.folder / "shop/current").symlink_to("a")
     mounts.routes().adopt("blog", "b", "/sockets/blog/b.sock")
     mounts.lines.clear()
     mounts.write("self", [])
@@ -378,6 +379,19 @@ def test_what_visitors_get_is_told(
     assert bool(said) == bool(problems)
 
 
+@as_root
+def test_what_was_made_private_is_shared_again_and_mounted_once(mounts: Mounts) -> None:
+    mounts.routes().add("shop", "a", "20000")
+    mounts.lines = [line.replace(" shared:7", "") for line in mounts.lines]
+    mounts.write("self", mounts.lines)
+    mounts.said.clear()
+    mounts.routes().open()
+    assert [words[1] for words in mounts.said] == ["--make-private", "--make-shared"]
+    mounts.said.clear()
+    mounts.routes().open()
+    assert mounts.said == []
+
+
 def test_whether_nginx_follows_is_told(mounts: Mounts) -> None:
     mounts.routes().share()
     mounts.write("7", ["1 0 254:0 / /routes ro master:7 - ext4 x rw"])
@@ -386,6 +400,9 @@ def test_whether_nginx_follows_is_told(mounts: Mounts) -> None:
         mounts.write("7", other)
         with pytest.raises(SystemExit, match="does not see"):
             mounts.routes().followed("7")
+    # A container that does not run has process 0.
+    with pytest.raises(SystemExit, match="does not see"):
+        mounts.routes().followed("0")
 
 
 def test_the_numbers_file_is_whole_or_old(tmp_path: Path) -> None:
