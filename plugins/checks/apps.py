@@ -45,7 +45,15 @@ TAKEN_PATHS = {
     "/tmp",  # noqa: S108
 }
 VOLUME = re.compile(r"(/[A-Za-z0-9_.-]+)+")
-TAKEN_TREES = ("/dev/", "/opt/flask-vps/", "/opt/venv/", "/proc/", "/run/secrets/", "/sys/")
+TAKEN_TREES = (
+    "/dev/",
+    "/opt/flask-vps/",
+    "/opt/venv/",
+    "/proc/",
+    "/run/secrets/",
+    "/sockets/",
+    "/sys/",
+)
 
 
 def place(app: Any, number: int) -> str:

@@ -5,6 +5,7 @@ import re
 from pathlib import PurePosixPath
 from typing import Any
 
+import yaml
 from ansible.errors import AnsibleFilterError
 
 GIT = re.compile(r"(https?|ssh|git|file)://|[^/@\s]+@[^/:\s]+:")
@@ -78,8 +79,8 @@ ADVICE = {
         "DATABASE_URL is one of Postgres, so the app needs psycopg2 in its list of dependencies."
     ),
     r"Permission denied: b?['\"]?(?P<path>[^'\"\s]+)": (
-        "The app runs as user 10001, who may not open {path}. If it writes there, add the path to "
-        "`volumes`."
+        "The app runs as a user of its own, who may not open {path}. If it writes there, add the "
+        "path to `volumes`."
     ),
 }
 
@@ -310,9 +311,57 @@ def rollback_target(found: dict[str, Any], app: str, wanted: str = "") -> dict[s
         error = f"has no release {name} on this server"
     elif name not in fit:
         error = f"had a release {name}, but it never was healthy"
-    elif app_kind(records[name]["entry"]) != app_kind(records[live].get("entry", {})):
+    elif app_kind(records[name]["entry"]) != app_kind(records.get(live, {}).get("entry", {})):
         error = f"was served another way by {name}, which only a deploy of its source can change"
     return {"error": f"{app} {error}. {choice}."} if error else records[name]
+
+
+def moved_release(text: str, release: str, uid: int | str, folder: str) -> str:
+    """
+    Bring a release's compose file up to date that is from before apps had numbers of their own.
+
+    Parameters
+    ----------
+    text : str
+        Text of the file.
+    release : str
+        The release's id, after which its socket was named.
+    uid : int or str
+        The number that the app runs as.
+    folder : str
+        The folder on the server that the release listens in.
+
+    Returns
+    -------
+    str
+        Text of the new file. One that is up to date already stays what it was in meaning.
+    """
+    # Plain strings: those of Ansible carry marks that YAML cannot write.
+    project = yaml.safe_load(str(text))
+    for service in project["services"].values():
+        service["user"] = f"{uid}:{uid}"
+        service["volumes"] = [
+            _moved_mount(mount, str(folder)) for mount in service.get("volumes", [])
+        ]
+        if isinstance(service.get("entrypoint"), list):
+            service["entrypoint"] = [
+                word.replace(f"/sockets/{release}.sock", "/sockets/app.sock")
+                for word in service["entrypoint"]
+            ]
+        if isinstance(service.get("environment"), dict):
+            service["environment"].setdefault("HOME", "/tmp")  # noqa: S108  # of the container
+    return yaml.safe_dump(project, sort_keys=False)
+
+
+def _moved_mount(mount: str | dict[str, Any], folder: str) -> str | dict[str, Any]:
+    if isinstance(mount, str) and mount.endswith(":/sockets"):
+        return {
+            "type": "bind",
+            "source": folder,
+            "target": "/sockets",
+            "bind": {"create_host_path": False},
+        }
+    return mount
 
 
 def release_table(found: dict[str, Any]) -> list[str]:
@@ -416,6 +465,7 @@ class FilterModule:
             "build_secrets": build_secrets,
             "containers_of": containers_of,
             "is_git": is_git,
+            "moved_release": moved_release,
             "networks": networks,
             "only_app": only_app,
             "release_advice": release_advice,

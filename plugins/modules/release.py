@@ -24,8 +24,8 @@ options:
   id: {description: The release., type: str, required: true}
   dir: {description: The app's folder on the server., type: path, required: true}
   record: {description: For C(recorded), what to write down., type: dict, default: {}}
-  sockets: {description: For C(live), folder of the app's sockets., type: path}
-  link: {description: For C(live), name of the link that nginx opens., type: str}
+  routes: {description: For C(live), folder of the app's routes., type: path}
+  link: {description: For C(live), name of the link that nginx goes by., type: str}
   static: {description: For C(live), folder of the app's static files., type: path}
   kept:
     description: For C(live), releases whose static files stay reachable, the latest first.
@@ -47,8 +47,8 @@ EXAMPLES = r"""
     state: live
     id: 0123456789ab
     dir: /opt/flask-vps/apps/shop
-    sockets: /opt/flask-vps/edge/sockets/shop
-    link: current.sock
+    routes: /opt/flask-vps/edge/routes/shop
+    link: current
     static: /opt/flask-vps/edge/static/shop
 """
 
@@ -126,12 +126,12 @@ class Release:
 
     def go_live(self, options: dict[str, Any]) -> bool:
         """Rename the links: those to static files first, since the new pages ask for them."""
-        static, sockets = Path(options["static"]), Path(options["sockets"])
+        static, routes = Path(options["static"]), Path(options["routes"])
         changed = False
         for slot, name in enumerate(options["kept"][: options["slots"]], start=1):
             changed |= point(static / f"kept-{slot}", name)
         changed |= point(static / "current", self.id)
-        switched = point(sockets / options["link"], f"{self.id}.sock")
+        switched = point(routes / options["link"], self.id)
         switched |= point(self.app_dir / "current", str(self.folder))
         # A run that was killed between the two left no word of it.
         if switched or not self.read().get("in_service"):
@@ -154,7 +154,7 @@ def main() -> None:
             "id": {"type": "str", "required": True},
             "dir": {"type": "path", "required": True},
             "record": {"type": "dict", "default": {}},
-            "sockets": {"type": "path"},
+            "routes": {"type": "path"},
             "link": {"type": "str"},
             "static": {"type": "path"},
             "kept": {"type": "list", "elements": "str", "default": []},
@@ -162,7 +162,7 @@ def main() -> None:
             "leaves": {"type": "str", "default": ""},
             "rolled_back": {"type": "bool", "default": False},
         },
-        required_if=[("state", "live", ("sockets", "link", "static"))],
+        required_if=[("state", "live", ("routes", "link", "static"))],
     )
     options = module.params
     release = Release(Path(options["dir"]), options["id"])

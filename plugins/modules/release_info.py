@@ -14,9 +14,10 @@ module: release_info
 short_description: List the releases of an app
 description:
   - Reads the folder of each release, and the link that nginx follows to the one with the traffic.
+    All of them belong to root.
 options:
   dir: {description: The app's folder on the server., type: path, required: true}
-  sockets: {description: Folder of the app's sockets., type: path, required: true}
+  routes: {description: Folder of the app's routes., type: path, required: true}
   keep:
     description: How many releases stay that were in service before the live one.
     type: int
@@ -28,11 +29,14 @@ EXAMPLES = r"""
 - name: List the releases
   release_info:
     dir: /opt/flask-vps/apps/shop
-    sockets: /opt/flask-vps/edge/sockets/shop
+    routes: /opt/flask-vps/edge/routes/shop
 """
 
 RETURN = r"""
 live: {description: Id of the release with the traffic; empty if none has., type: str}
+moved:
+  description: Whether that one listens in the folder of its routes, as releases do by now.
+  type: bool
 previous:
   description: Id of the release to roll back to; empty if there is none.
   type: str
@@ -47,33 +51,38 @@ served:
 stale: {description: Ids that C(keep) leaves out., type: list, elements: str}
 """
 
-# nginx opens one name for releases that speak uwsgi and another for those that speak HTTP.
-LINKS = ("current.sock", "current-http.sock")
+# nginx goes by one name for releases that speak uwsgi and another for those that speak HTTP.
+LINKS = ("current", "current-http")
 
 
-def live_release(sockets: Path, app_dir: Path) -> str:
+def live_release(routes: Path, app_dir: Path) -> str:
     """
     Find the release that has the traffic.
 
     Parameters
     ----------
-    sockets : pathlib.Path
-        Folder with the sockets of releases and the links to the one in service.
+    routes : pathlib.Path
+        Folder with the routes to releases and the links to the one in service.
     app_dir : pathlib.Path
-        The app's folder, whose link ``current`` tells which of two kinds of socket is in use.
+        The app's folder, whose link ``current`` tells which of two kinds of socket is in use; and
+        where nothing was deployed since routes are root's, which release is in service.
 
     Returns
     -------
     str
         Its id, or nothing if no release was ever put in service.
     """
-    named = {name: _target(sockets / name).removesuffix(".sock") for name in LINKS}
-    found = {release for release in named.values() if release}
+    found = {_target(routes / name) for name in LINKS} - {""}
     if len(found) == 1:
         return found.pop()
     # After a change of protocol both links are there; the folder's link was renamed last.
     current = Path(_target(app_dir / "current")).name
-    return current if current in found else ""
+    return current if current in found or not found else ""
+
+
+def has_moved(routes: Path, release: str) -> bool:
+    """Tell whether a release listens in the folder of its routes, which then has its mark."""
+    return bool(release) and (routes / release / release).exists()
 
 
 def _target(link: Path) -> str:
@@ -182,17 +191,18 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "dir": {"type": "path", "required": True},
-            "sockets": {"type": "path", "required": True},
+            "routes": {"type": "path", "required": True},
             "keep": {"type": "int", "default": 5},
         },
         supports_check_mode=True,
     )
-    app_dir = Path(module.params["dir"])
-    live = live_release(Path(module.params["sockets"]), app_dir)
+    app_dir, routes = Path(module.params["dir"]), Path(module.params["routes"])
+    live = live_release(routes, app_dir)
     releases = read_releases(app_dir, live)
     module.exit_json(
         changed=False,
         live=live,
+        moved=has_moved(routes, live),
         previous=previous_release(releases),
         releases=releases,
         served=served_releases(releases),

@@ -50,6 +50,7 @@ def compose(layout: str, **values: Any) -> dict[str, Any]:
             },
             "__proxy_has_ipv6": False,
             "__proxy_network": "edge",
+            "__proxy_sockets": {"stat": {"exists": False}},
             "__proxy_volumes": yaml.safe_load((ROLE / "vars/main.yml").read_text())[
                 "__proxy_volumes"
             ],

@@ -38,8 +38,8 @@ class Server:
     """The folders of an app as they are on a server."""
 
     def __init__(self, root: Path) -> None:
-        self.dir, self.sockets, self.static = root / "app", root / "sockets", root / "static"
-        for folder in (self.dir / "releases", self.sockets, self.static):
+        self.dir, self.routes, self.static = root / "app", root / "routes", root / "static"
+        for folder in (self.dir / "releases", self.routes, self.static):
             folder.mkdir(parents=True)
 
     def record(self, name: str, **more: object) -> None:
@@ -49,13 +49,13 @@ class Server:
 
     def switch(self, name: str, kept: list[str] | None = None, rolled_back: bool = False) -> bool:
         options = {
-            "sockets": self.sockets, "static": self.static, "link": "current.sock", "slots": 5,
+            "routes": self.routes, "static": self.static, "link": "current", "slots": 5,
             "kept": kept or [], "leaves": self.info()["live"], "rolled_back": rolled_back,
         }  # fmt: skip
         return release.Release(self.dir, name).go_live(options)
 
     def info(self, keep: int = 5) -> dict:
-        live = release_info.live_release(self.sockets, self.dir)
+        live = release_info.live_release(self.routes, self.dir)
         releases = release_info.read_releases(self.dir, live)
         return {
             "live": live,
@@ -74,15 +74,74 @@ def server(tmp_path: Path) -> Server:
     return Server(tmp_path)
 
 
+def test_what_an_app_could_write_never_says_which_release_is_live(server: Server) -> None:
+    """In the layout of before the app owned the folder with the link; root's own record counts."""
+    sockets = server.routes.parent / "sockets"
+    sockets.mkdir()
+    (sockets / "current.sock").symlink_to("/sockets/another/app.sock")
+    server.record("a")
+    (server.dir / "current").symlink_to(server.dir / "releases/a")
+    assert server.info()["live"] == "a"
+    assert not release_info.has_moved(server.routes, "a")
+    server.record("b")
+    (server.routes / "b").mkdir()
+    (server.routes / "b/b").touch()
+    server.switch("b")
+    assert server.info()["live"] == "b"
+    assert release_info.has_moved(server.routes, "b")
+
+
+def test_a_live_release_without_a_record_ends_no_rollback(server: Server) -> None:
+    server.record("a", in_service=["2026-01-01"])
+    found = {**server.info(), "live": "gone"}
+    assert app.rollback_target(found, "shop", "a")["id"] == "a"
+
+
+OLD_PROJECT = """
+x-hardened: &hardened {read_only: true}
+services:
+  web: &web
+    <<: *hardened
+    image: flask-vps/shop:0a
+    command: [echo, $$HOME]
+    environment: {FLASK_APP: shop}
+    secrets: [KEY]
+    volumes:
+      - ./uwsgi.ini:/etc/uwsgi.ini:ro
+      - /opt/flask-vps/edge/sockets/shop:/sockets
+      - {type: volume, source: shop.data, target: /data, volume: {nocopy: true}}
+  relay:
+    entrypoint: [sh, -c, "rm -f /sockets/0a.sock; exec nginx"]
+    user: "10001:10001"
+    volumes: [/opt/flask-vps/edge/sockets/shop:/sockets]
+  worker-mail: {<<: *web, command: [work]}
+"""
+
+
+def test_a_release_of_before_is_described_anew() -> None:
+    text = app.moved_release(OLD_PROJECT, "0a", 20003, "/routes/shop/0a/run")
+    services = app.yaml.safe_load(text)["services"]
+    assert {service["user"] for service in services.values()} == {"20003:20003"}
+    for service in services.values():
+        (socket,) = (v for v in service["volumes"] if "/sockets" in str(v))
+        assert (socket["source"], socket["target"]) == ("/routes/shop/0a/run", "/sockets")
+    assert services["relay"]["entrypoint"][2] == "rm -f /sockets/app.sock; exec nginx"
+    assert services["web"]["command"] == ["echo", "$$HOME"]
+    assert services["web"]["volumes"][2]["source"] == "shop.data"
+    assert services["worker-mail"]["secrets"] == ["KEY"]
+    again = app.moved_release(text, "0a", 20003, "/routes/shop/0a/run")
+    assert again == text
+
+
 def test_a_switch_renames_the_links_once(server: Server) -> None:
     server.record("a")
     assert server.info()["live"] == ""
     assert server.switch("a")
     assert not server.switch("a")
-    assert (server.sockets / "current.sock").readlink() == Path("a.sock")
+    assert (server.routes / "current").readlink() == Path("a")
     assert (server.static / "current").readlink() == Path("a")
     assert server.states() == {"a": "live"}
-    assert [p.name for p in server.sockets.iterdir()] == ["current.sock"]
+    assert [p.name for p in server.routes.iterdir()] == ["current"]
 
 
 def test_a_second_rollback_goes_further_back(server: Server) -> None:
@@ -101,7 +160,7 @@ def test_a_second_rollback_goes_further_back(server: Server) -> None:
 
 def test_a_run_killed_between_link_and_record_loses_no_release(server: Server) -> None:
     server.record("a")
-    release.point(server.sockets / "current.sock", "a.sock")
+    release.point(server.routes / "current", "a")
     assert server.info()["live"] == "a"
     server.record("b")
     server.switch("b")

@@ -40,7 +40,7 @@ def test_each_release_is_looked_through_and_then_the_app_is_asked() -> None:
     ]
     override = render("_location_override", static="static")
     assert override.count("location / {") == override.count("location @app {") == 1
-    assert override.count("uwsgi_pass unix:/sockets/shop/current.sock;") == 2
+    assert override.count("uwsgi_pass unix:/routes/shop/current.sock/run/app.sock;") == 2
     # Every file has the settings, also one of an earlier release.
     assert text.count("gzip_vary on;") == 3
 

@@ -74,7 +74,8 @@ def test_no_secret_shows_in_inspect_processes_images_or_output(site: Site) -> No
 
 def test_secret_files_belong_to_their_reader_alone(site: Site) -> None:
     listing = site.on_server("sh", "-c", "stat -c '%a %u' /opt/flask-vps/apps/*/secrets/*")
-    assert set(listing.splitlines()) == {"400 10001"}
+    numbers = json.loads(site.on_server("cat", "/opt/flask-vps/uids.json"))
+    assert set(listing.splitlines()) == {f"400 {numbers['my_flask_webpage']}"}
 
 
 def test_only_the_expected_ports_listen(site: Site) -> None:

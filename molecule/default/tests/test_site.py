@@ -188,12 +188,12 @@ def test_client_cannot_spoof_its_address(site: Site) -> None:
 
 
 def test_gateway_error_is_a_page_that_a_person_can_read(site: Site) -> None:
-    sockets = "/opt/flask-vps/edge/sockets/my_flask_webpage"
-    link = site.on_server("readlink", f"{sockets}/current.sock").strip()
-    site.on_server("ln", "-sfn", "nobody.sock", f"{sockets}/current.sock")
+    routes = "/opt/flask-vps/edge/routes/my_flask_webpage"
+    link = site.on_server("readlink", f"{routes}/current").strip()
+    site.on_server("ln", "-sfn", "nobody", f"{routes}/current")
     try:
         answer = site.request()
     finally:
-        site.on_server("ln", "-sfn", link, f"{sockets}/current.sock")
+        site.on_server("ln", "-sfn", link, f"{routes}/current")
     assert answer.status == 502
     assert "The site does not answer" in answer.body
