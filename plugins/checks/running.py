@@ -4,7 +4,7 @@ import datetime
 from dataclasses import dataclass, field
 from typing import Any
 
-from checks.report import Finding
+from checks.report import Finding, quote
 
 FULL_PERCENT = 90
 # A container that was restarted within this time may fail again and again; later it is a warning.
@@ -71,7 +71,7 @@ def report(server: dict[str, Any], entries: list[dict[str, Any]], whole: bool = 
         _show_disks(made, server)
         return made
     if not engine["answers"]:
-        why = engine["error"].splitlines()[-1] if engine["error"] else "it says nothing"
+        why = quote(engine["error"]) or "it says nothing"
         made.lines.append(f"The Docker engine does not answer: {why}")
         fix = "On the server: systemctl status docker; journalctl -u docker"
         made.add("the Docker engine", f"does not answer ({why})", fix)

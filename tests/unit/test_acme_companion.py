@@ -230,6 +230,12 @@ def test_cause_is_what_acme_sh_says_without_its_advice():
     )
 
 
+def test_cause_that_is_long_loses_whole_lines_first():
+    text = cause("\n".join(["first " + "x" * 700, "second " + "y" * 700, "third " + "z" * 700]))
+    assert text.startswith("second y") and text.endswith("z")
+    assert cause("begins " + "x" * 2000).startswith("begins x")
+
+
 def test_reason_of_the_ca_is_not_cut_at_its_first_quotation_mark():
     cut = "a.test: Invalid status. Verification error details: Get \n"
     answers = (

@@ -62,8 +62,11 @@ def cause(output: str) -> str:
         At most three lines and 1500 characters.
     """
     lines = [_TIMESTAMP.sub("", line).strip() for line in output.splitlines()]
-    useful = [line for line in lines if not _NOISE.search(line)]
-    return " | ".join(useful[-3:])[-1500:] or "acme.sh said nothing"
+    useful = [line for line in lines if not _NOISE.search(line)][-3:]
+    # Whole lines from the end; the beginning of a long one says more than its end.
+    while len(useful) > 1 and len(" | ".join(useful)) > 1500:
+        useful.pop(0)
+    return " | ".join(useful)[:1500] or "acme.sh said nothing"
 
 
 def complete(output: str, details: str) -> str:
