@@ -390,7 +390,7 @@ made.serve()
     path = os.pathsep.join(sys.path[:2])
     done = subprocess.run(
         [sys.executable, "-c", code],
-        capture_output=True, text=True, timeout=10, check=False,
+        capture_output=True, text=True, timeout=60, check=False,
         env={**os.environ, "PYTHONPATH": path},
     )  # fmt: skip
     assert done.stdout == "woken\n", done.stderr
