@@ -397,7 +397,7 @@ made.serve()
     path = os.pathsep.join(PROGRAMS)
     done = subprocess.run(
         [sys.executable, "-c", code],
-        capture_output=True, text=True, timeout=10, check=False,
+        capture_output=True, text=True, timeout=60, check=False,
         env={**os.environ, "PYTHONPATH": path},
     )  # fmt: skip
     assert done.stdout == "woken\n", done.stderr
