@@ -172,16 +172,17 @@ class Restore:
             raise
         return {"kept": record["kept"], "dump": dump, "started": again}
 
-    def undo(self) -> list[str]:
+    def undo(self) -> dict[str, Any]:
         """Take a swap back. What was in use meanwhile is kept, too."""
         record = self.write(stage="returning")
         stop([c["name"] for c in containers(self.app)])
         self.engine.close()
-        self.engine.rename(self.engine.undone(record["stamp"]), record["kept"])
+        kept = self.engine.undone(record["stamp"])
+        self.engine.rename(kept, record["kept"])
         self.engine.limit(self.app, record["limit"])
         start(record["containers"])
         self.file.unlink(missing_ok=True)
-        return record["containers"]
+        return {"kept": kept, "started": record["containers"]}
 
     def recover(self) -> dict[str, Any]:
         """Finish or take back what an interrupted run has left."""

@@ -130,7 +130,9 @@ class Postgres:
             with file.open("rb") as source:
                 docker(*command, "--file=/dev/null", stdin=source)
         except RefusedError as error:
-            raise RefusedError(f"is not a whole dump ({error})") from error
+            newer = "unsupported version" in str(error)
+            wrong = "was made by a newer version of Postgres" if newer else "is not a whole dump"
+            raise RefusedError(f"{wrong} ({error})") from error
         return contents
 
     def refusal(self, contents: Contents) -> str:

@@ -187,7 +187,7 @@ class Work:
     def returned(self) -> dict[str, Any]:
         """Take the database from before into use again."""
         with alone(self.dir):
-            return {"changed": True, "started": self.restore.undo()}
+            return {"changed": True, **self.restore.undo()}
 
     def settled(self) -> dict[str, Any]:
         """Forget the way back."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils import database_restore, docker_cli, dump_folder
+from ansible.module_utils import database_restore, docker_cli, dump_folder, postgres_database
 from ansible.module_utils.database_restore import Restore
 from ansible.module_utils.docker_cli import RefusedError, plain_errors
 from ansible.module_utils.dump_folder import Dumps
@@ -132,6 +132,25 @@ def test_replaced_databases_are_told_from_others() -> None:
         assert REPLACED.fullmatch(name)
     for name in ("shop_restore_20261129t120000z", "app.db.before_lunch", "shop"):
         assert not REPLACED.fullmatch(name)
+
+
+@pytest.mark.parametrize(
+    ("error", "wrong"),
+    [
+        ("pg_restore: error: unsupported version (1.99) in file header", "a newer version"),
+        ("pg_restore: error: could not read from input file: end of file", "not a whole dump"),
+    ],
+)
+def test_a_dump_that_cannot_be_read_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str, wrong: str
+) -> None:
+    def fail(*_: str, **__: Any) -> str:
+        raise RefusedError(error)
+
+    monkeypatch.setattr(postgres_database, "docker", fail)
+    (tmp_path / "a.dump").write_bytes(b"PGDMP")
+    with pytest.raises(RefusedError, match=wrong):
+        postgres_database.Postgres("shop").check(tmp_path / "a.dump")
 
 
 def test_what_others_own_is_not_restored_by_the_app() -> None:
