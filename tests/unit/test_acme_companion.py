@@ -387,7 +387,7 @@ made.run_pass = run_pass
 made.follow_events = lambda wake: None
 made.serve()
 """
-    path = os.pathsep.join(sys.path[:2])
+    path = os.pathsep.join([str(FILES / "nginx-proxy"), str(FILES / "acme-companion")])
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True, text=True, timeout=60, check=False,
