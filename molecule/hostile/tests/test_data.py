@@ -61,7 +61,7 @@ class Writer:
         self.thread = threading.Thread(target=self.write)
 
     def write(self) -> None:
-        while not self.ended.is_set():
+        while not self.ended.wait(0.3):
             try:
                 row = "INSERT INTO stake (text) VALUES ('while') RETURNING 1"
                 # The last one came before the app was stopped, or after the swap.
