@@ -49,7 +49,7 @@ lint: .venv/.locked ## All linters, no skips
 	ruff check .
 	yamllint --strict .
 	git ls-files '*Dockerfile' | xargs hadolint
-	git ls-files -z | xargs -0 awk 'FNR == 1 && /^#!\/bin\/(sh|bash)/ { print FILENAME } { nextfile }' | xargs shellcheck
+	git ls-files -sz | sed -z '/^120000/d; s/^[^\t]*\t//' | xargs -0 awk 'FNR == 1 && /^#!\/bin\/(sh|bash)/ { print FILENAME } { nextfile }' | xargs shellcheck
 	ansible-lint
 
 .PHONY: test-unit
