@@ -49,7 +49,8 @@ lint: .venv/.locked ## All linters, no skips
 	ruff check .
 	yamllint --strict .
 	git ls-files '*Dockerfile' | xargs hadolint
-	git ls-files -sz | sed -z '/^120000/d; s/^[^\t]*\t//' | xargs -0 awk 'FNR == 1 && /^#!\/bin\/(sh|bash)/ { print FILENAME } { nextfile }' | xargs shellcheck
+	git ls-files -sz | sed -z '/^120000/d; s/^[^\t]*\t//' |
+		xargs -0 awk 'FNR == 1 && /^#!\/bin\/(sh|bash)/ { print FILENAME } { nextfile }' | xargs shellcheck
 	ansible-lint
 
 .PHONY: test-unit
@@ -66,7 +67,7 @@ test-vagrant: ## Whether Vagrant accepts the Vagrantfile
 
 # Three lanes side by side, as a scenario waits for a good part of its time. Those of a lane that share a server stand in
 # the order in which they can.
-LANE_1 = default browser apps hostile sources
+LANE_1 = default browser hostile apps sources
 LANE_2 = debian12 ubuntu contract
 LANE_3 = deploy chaos engine
 # Each has a server of its own.
