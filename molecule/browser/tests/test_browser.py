@@ -252,7 +252,7 @@ def test_owner_logs_in_edits_uploads_and_logs_out(visitor: Watched, owner: Owner
     expect(page.get_by_role("status")).to_have_text("The project is off the site.")
 
     page.get_by_role("button", name="Log out").click()
-    expect(page.get_by_role("status")).to_have_text("You are logged out.")
+    expect(page.get_by_role("status")).to_have_text("You are logged out, on all your devices.")
     visitor.check()
     visitor.go("/internal/")
     expect(page).to_have_url(re.compile(r"/login\?next="))
