@@ -22,7 +22,7 @@ services:
     entrypoint: uwsgi --socket :3031 --module ledger:app --master --processes 2 --threads 8
     networks: [edge, backend]
 networks:
-  edge: {external: true, name: edge}
+  edge: {external: true, name: EDGE}
   backend: {external: true, name: ledger-backend}
 """
 
@@ -51,7 +51,10 @@ class Naive:
             events=[],
         )
         release = on_server("readlink", "/opt/flask-vps/apps/ledger/current").strip()[-12:]
-        self._write("compose.yml", COMPOSE)
+        # Its name says whether it has IPv6.
+        of_edge = ["--filter", "label=com.docker.compose.project=edge"]
+        edge = on_server("docker", "network", "ls", *of_edge, "--format", "{{.Name}}").strip()
+        self._write("compose.yml", COMPOSE.replace("EDGE", edge))
         self._write("Dockerfile", f"FROM flask-vps/ledger:{release}\nCOPY version.txt /app/\n")
         self.version = 0
         self._up()
