@@ -16,14 +16,21 @@ from ansible.plugins.action import ActionBase
 # Ansible loads plugins one by one; what they share lies beside their folders.
 sys.path.append(str(Path(__file__).parents[1]))
 from checks import host as server_rules
-from checks.apps import NAME
-from checks.domains import ascii_domain, domain_error
+from checks.domains import domain_error
 from checks.files import is_file, local
 from checks.memory import limits, postgres_memory
 from checks.report import HIDDEN, SECRET_NAME, UNKNOWN, Finding, quote
-from checks.site import Site, check_address, check_site
+from checks.site import Site, check_address, check_site, concerning
 from checks.ssh import ssh_advice
 from checks.throwaway import check_names, known_names
+from module_utils.app import (
+    INHERITED,
+    NAME,
+    App,
+    ascii_domain,
+    entry_options,
+    has_postgres,
+)
 
 ROOT = Path(__file__).parents[2]
 FACTS = ["min", "hardware", "network"]
@@ -32,11 +39,15 @@ MAGIC = re.compile(r"(ansible|inventory|group|play|role)_|(hostvars|groups|vars|
 
 
 class ActionModule(ActionBase):
-    """Check the inventory's values and a server; nothing changes, also without check mode."""
+    """
+    Check the inventory's values and a server; nothing changes, also without check mode.
+
+    The fact C(preflight_apps) has the apps that the run is about, each completed.
+    """
 
     _supports_check_mode = True
     _requires_connection = False
-    _VALID_ARGS = frozenset(("root_needed",))
+    _VALID_ARGS = frozenset(("root_needed", "server_checked"))
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the action."""
@@ -58,30 +69,39 @@ class ActionModule(ActionBase):
         reached = [] if address else self._reach(name, given)
         self._templar.available_variables = given | {"ansible_facts": self._facts}
         site = self._site(given, specs)
-        found = self._broken + check_site(site) + address + reached
-        if self._facts:
+        found = concerning(site, self._broken + check_site(site)) + address + reached
+        if self._facts and self._task.args.get("server_checked", True):
             found += self._look(name, given, site)
             found += _throwaway(site)
-        if all(finding.warning for finding in found) and self._gathered:
-            # Later plays need not gather them again.
-            result["ansible_facts"] = {**self._gathered, "_ansible_facts_gathered": True}
+        if all(finding.warning for finding in found):
+            result["ansible_facts"] = {"preflight_apps": self._completed(site)}
             result["_ansible_verbose_override"] = True
+            if self._gathered:
+                # Later plays need not gather them again.
+                result["ansible_facts"] |= {**self._gathered, "_ansible_facts_gathered": True}
         return _report(result, name, found)
+
+    def _completed(self, site: Site) -> list[dict[str, Any]]:
+        """Give every key of the chosen apps a value."""
+        defaults = self._role_defaults() | {"tls": "acme"}
+        inherited = {name: site.get(name) or defaults[name] for name in INHERITED.values()}
+        return [App.from_entry(app, inherited).entry() for app in site.chosen]
 
     # -- values -----------------------------------------------------------------------------------
 
     def _site(self, given: dict[str, Any], specs: dict[str, dict[str, Any]]) -> Site:
         """Compute what the inventory sets, and note what cannot be computed."""
         self._broken: list[Finding] = []
-        entry = specs.pop("app_entry")["options"]
+        del specs["app_entry"]
         names = {n: v for n, v in given.items() if not MAGIC.match(n)}
         folder = given.get("inventory_dir") or ""
         return Site(
             values={n: self._value(n, lambda n=n: given[n]) for n in names if n in specs},
             names=names,
             options=specs,
-            entry=entry,
+            entry=entry_options(),
             roles=_roles(),
+            certificates_checked=bool(self._task.args.get("server_checked", True)),
             environment=Path(folder).name,
             examples=_examples(),
             read=self._read,
@@ -191,7 +211,7 @@ class ActionModule(ActionBase):
         arguments = {
             "ports": ports,
             "domains": sorted(resolves),
-            "apps": [a["name"] for a in apps if a.get("database", "postgres") == "postgres"],
+            "apps": [a["name"] for a in apps if has_postgres(a)],
             "directory": ca if re.match("https?://", ca) else "",
             "bundle": bundle.read_text(errors="replace") if is_file(bundle) else "",
         }
@@ -224,11 +244,16 @@ class ActionModule(ActionBase):
         postgres = site.get("postgres_memory_mb", postgres_memory(memory, site.entries))
         return limits(site.entries, site.get("app_memory_mb", defaults["app_memory_mb"]), postgres)
 
-    def _defaults(self, site: Site) -> dict[str, Any]:
-        """Take what the roles would do where the inventory says nothing."""
+    def _role_defaults(self) -> dict[str, Any]:
+        """Read the defaults of all roles, as they are written."""
         values: dict[str, Any] = {}
         for file in sorted(ROOT.glob("roles/*/defaults/**/*.yml")):
             values.update(yaml.safe_load(file.read_text()) or {})
+        return values
+
+    def _defaults(self, site: Site) -> dict[str, Any]:
+        """Take what the roles would do where the inventory says nothing."""
+        values = self._role_defaults()
         named = [site.get("images_upstream", values["images_upstream"]), site.images]
         registry = {k: v for names in named if isinstance(names, dict) for k, v in names.items()}
         recipe = (ROOT / "roles/images/files/postgres/Dockerfile").read_text()
@@ -277,8 +302,10 @@ def _report(result: dict[str, Any], name: str, found: list[Finding]) -> dict[str
 def _specs() -> dict[str, dict[str, Any]]:
     options: dict[str, dict[str, Any]] = {}
     for file in sorted(ROOT.glob("roles/*/meta/argument_specs.yml")):
-        for spec in yaml.safe_load(file.read_text())["argument_specs"].values():
-            options.update(spec.get("options", {}))
+        specs = yaml.safe_load(file.read_text())["argument_specs"]
+        # Options of other entry points are for playbooks, which set them.
+        for entry_point in ("main", "inventory"):
+            options.update(specs.get(entry_point, {}).get("options", {}))
     return options
 
 

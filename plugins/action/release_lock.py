@@ -5,6 +5,7 @@ import os
 import shlex
 import socket
 import subprocess
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,10 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
+
+# Ansible loads plugins one by one; what they share lies beside their folders.
+sys.path.append(str(Path(__file__).parents[1]))
+from module_utils.paths import LOCK
 
 # A run renews its lock this often. One that was not renewed for so long is free for others: the
 # machine of its run is gone.
@@ -99,7 +104,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the action."""
         result = super().run(tmp, task_vars)
-        state, path = self._task.args["state"], self._task.args["path"]
+        state, path = self._task.args["state"], self._task.args.get("path", LOCK)
         me = self._me()
         if state == "given_back":
             return result | self._module(task_vars, state=state, path=path, holder=me)

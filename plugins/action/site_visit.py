@@ -13,7 +13,6 @@ from ansible.plugins.action import ActionBase
 # Ansible loads plugins one by one; what they share lies beside their folders.
 sys.path.append(str(Path(__file__).parents[1]))
 from checks.companion import Word
-from checks.domains import ascii_domain
 from checks.site import DIRECTORIES
 from checks.visits import TRUSTED_AUTHORITIES, judge
 from checks.waiting import Look, Waiting
@@ -64,21 +63,15 @@ class ActionModule(ActionBase):
     """Visit the sites of some apps; with C(seconds), wait for certificates and judge."""
 
     _supports_check_mode = True
-    _VALID_ARGS = frozenset(
-        ("apps", "port", "tls", "ca", "seconds", "begun", "throwaway", "strict")
-    )
+    _VALID_ARGS = frozenset(("apps", "port", "ca", "seconds", "begun", "throwaway", "strict"))
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the action."""
         result = super().run(tmp, task_vars)
         given, self._vars = self._task.args, task_vars
-        self._tls = {
-            app["name"]: app.get("tls", given.get("tls", "acme"))
-            for app in given["apps"]
-            if app.get("state", "present") == "present"
-        }
+        self._tls = {app["name"]: app["tls"] for app in given["apps"] if app["state"] == "present"}
         self._sites = [
-            {"app": app["name"], "domain": ascii_domain(domain), "path": app.get("health", "/")}
+            {"app": app["name"], "domain": domain, "path": app["health"]}
             for app in given["apps"]
             if app["name"] in self._tls
             for domain in app["domains"]
@@ -109,8 +102,8 @@ class ActionModule(ActionBase):
             self._display.warning(f"[{host}] {warning}")
         if wrong:
             head = (
-                "Everything is deployed, and the new releases have the traffic. But visitors do "
-                "not reach these sites as they should:"
+                "The new releases have the traffic, but visitors do not reach these sites as they "
+                "should:"
             )
             return {"failed": True, "msg": "\n".join([head, *(f"- {line}" for line in wrong)])}
         return result

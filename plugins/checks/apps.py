@@ -4,18 +4,25 @@ import ast
 import re
 from typing import Any
 
-from checks.domains import check_domains, shared_domains
+from module_utils.app import (
+    INSTALLABLE,
+    NAME,
+    is_git,
+    is_present,
+    setting,
+    volume_name,
+    volume_path,
+)
+
+from checks.domains import check_domains
 from checks.edge import edge_variables
 from checks.files import is_file, is_folder, local, within
 from checks.report import UNKNOWN, Finding, nearest, shown_unless_secret
 from checks.spec import type_error
 
-# As strict as Docker is with the names of images: no separator at an end, and none of mixed kinds.
-NAME = re.compile(r"(?=.{1,31}\Z)[a-z][a-z0-9]*(?:(?:-+|__?)[a-z0-9]+)*")
 MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_][\w.]*(\([^\n\r]*\))?)?")
 FACTORY = re.compile(r".*:(\w+\.)*(create|make)_app")
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?(=[A-Za-z0-9.+:~-]+)?")
-GIT_URL = re.compile(r"(https?|ssh|git|file)://\S+|[\w.-]+@[\w.-]+:\S+")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 PROCESS = re.compile(r"(?=.{1,31}\Z)[a-z0-9]+(-+[a-z0-9]+)*")
 SCHEDULE = re.compile(r"[\w*/,-]+([ \t]+[\w*/,-]+){4}", re.ASCII)
@@ -32,7 +39,6 @@ REQUIRED = {
     "domains": "Name the host names that point to the server",
     "module": "Name the WSGI callable, such as my_app:app or my_app:create_app()",
 }
-INSTALLABLE = ("requirements.txt", "pyproject.toml", "setup.py")
 # Names of images of ours, and of what every Postgres has.
 TAKEN_NAMES = {
     *("edge", "base", "python", "nginx", "docker-gen", "nginx-proxy", "acme-companion", "pebble"),
@@ -44,7 +50,6 @@ TAKEN_PATHS = {
     *("/opt/flask-vps", "/opt/venv", "/proc", "/run", "/sbin", "/sockets", "/sys", "/usr", "/var"),
     "/tmp",  # noqa: S108
 }
-VOLUME = re.compile(r"(/[A-Za-z0-9_.-]+)+")
 TAKEN_TREES = (
     "/dev/",
     "/opt/flask-vps/",
@@ -67,7 +72,7 @@ def present(apps: list[Any]) -> list[tuple[str, dict[str, Any]]]:
     return [
         (place(app, number), app)
         for number, app in enumerate(apps)
-        if isinstance(app, dict) and app.get("state", "present") != "absent"
+        if isinstance(app, dict) and is_present(app)
     ]
 
 
@@ -109,7 +114,7 @@ def check_apps(apps: Any, options: dict[str, Any], public_ca: bool, tls: str) ->
         found += _keys(app, where, options)
         for key in ("workers", "cron"):
             found += _processes(app.get(key), f"{where}.{key}", options[key]["options"])
-        if app.get("state", "present") == "absent":
+        if not is_present(app):
             continue
         found += _required(app, where)
         asks = public_ca and app.get("tls", tls) == "acme"
@@ -119,7 +124,7 @@ def check_apps(apps: Any, options: dict[str, Any], public_ca: bool, tls: str) ->
     for name in sorted({n for n in names if isinstance(n, str) and names.count(n) > 1}):
         wrong = f"is the name of {names.count(name)} entries"
         found.append(Finding("apps", wrong, "Give each app a name of its own", name))
-    return found + shared_domains(present(apps))
+    return found
 
 
 def check_name(name: Any, where: str) -> list[Finding]:
@@ -278,16 +283,16 @@ def _lists(app: dict[str, Any], where: str) -> list[Finding]:
     for path in volumes if isinstance(volumes, list) else []:
         if not isinstance(path, str):
             continue
-        plain = path.rstrip("/") or "/"
-        if plain != "/" and (not VOLUME.fullmatch(plain) or {".", ".."} & set(plain.split("/"))):
+        plain = "/" if path.strip("/") == "" else volume_path(path)
+        if plain is None:
             wrong = "is no absolute path of letters, digits, _ . and -"
             fix = "Write a path in the container that starts with /, such as /data"
             found.append(Finding(f"{where}.volumes", wrong, fix, path))
         elif plain in TAKEN_PATHS or plain.startswith(TAKEN_TREES):
             fix = "Choose a folder of its own, such as /data"
             found.append(Finding(f"{where}.volumes", "is taken in the container", fix, path))
-        elif owners.setdefault(plain.strip("/").replace("/", "-"), plain) != plain:
-            wrong = f"would share a volume with {owners[plain.strip('/').replace('/', '-')]}"
+        elif owners.setdefault(volume_name(plain), plain) != plain:
+            wrong = f"would share a volume with {owners[volume_name(plain)]}"
             found.append(Finding(f"{where}.volumes", wrong, "Give one of them another name", path))
     for key in ("packages", "build_packages"):
         packages = app.get(key)
@@ -318,7 +323,7 @@ def _environment(app: dict[str, Any], where: str) -> list[Finding]:
         elif edge_variables([name]):
             wrong = "is one that docker-gen and the companion would obey, in place of the entry"
             found.append(Finding(spot, wrong, "Remove it, or give it another name", shown))
-        elif name == "DATABASE_URL" and app.get("database", "postgres") != "none":
+        elif name == "DATABASE_URL" and setting(app, "database") != "none":
             fix = "Remove it, or set database: none for a database of your own"
             found.append(Finding(spot, "is set by what `database` says", fix))
     return found
@@ -327,7 +332,7 @@ def _environment(app: dict[str, Any], where: str) -> list[Finding]:
 def check_source(app: dict[str, Any], where: str) -> list[Finding]:
     """Check that there is an app where ``source`` points, as far as this machine can tell."""
     source, spot = str(app["source"]), f"{where}.source"
-    if GIT_URL.fullmatch(source):
+    if is_git(source):
         return []
     if "://" in source:
         fix = "Write https://, ssh://, file:// or git@HOST:PATH, or a folder of this machine"

@@ -4,7 +4,7 @@ import ipaddress
 import re
 from typing import Any
 
-import idna
+from module_utils.app import ascii_domain
 
 from checks.report import UNKNOWN, Finding
 
@@ -14,33 +14,6 @@ PLACEHOLDERS = re.compile(r"(^|[.@])example\.(com|net|org)$")
 # Names that are not looked up in the public DNS: RFC 6761.
 LOCAL = re.compile(r"(^|\.)(localhost|test|local|internal|home\.arpa)$")
 LETSENCRYPT_NAMES = 100
-
-
-def ascii_domain(domain: str) -> str:
-    """
-    Convert a host name to the form that DNS and certificates use.
-
-    Parameters
-    ----------
-    domain : str
-        A host name, which may be international (``bücher.example``).
-
-    Returns
-    -------
-    str
-        Lower case, international labels as Punycode (``xn--bcher-kva.example``).
-
-    Raises
-    ------
-    ValueError
-        If a label is not a valid international one (IDNA 2008 with UTS 46 mapping).
-    """
-    if domain.isascii() and "xn--" not in domain.lower():
-        return domain.lower()
-    try:
-        return idna.encode(domain, uts46=True).decode()
-    except idna.IDNAError as error:
-        raise ValueError(str(error)) from error
 
 
 def domain_error(domain: Any) -> tuple[str, str] | None:

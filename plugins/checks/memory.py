@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+from module_utils.app import has_postgres, is_present
+
 from checks.report import Finding
 
 # All databases together get half of the memory: the rest is for the apps, and the edge.
@@ -17,12 +19,7 @@ LEAST_OF_FEW_MB = 256
 def with_postgres(apps: Any) -> list[dict[str, Any]]:
     """List the entries of apps that run and have a Postgres."""
     entries = [app for app in apps if isinstance(app, dict)] if isinstance(apps, list) else []
-    return [
-        app
-        for app in entries
-        if app.get("state", "present") == "present"
-        and app.get("database", "postgres") == "postgres"
-    ]
+    return [app for app in entries if is_present(app) and has_postgres(app)]
 
 
 def postgres_memory(memory_mb: int, apps: Any) -> int:
@@ -68,7 +65,7 @@ def limits(apps: Any, app_mb: Any, postgres_mb: Any) -> dict[str, int]:
     found = {}
     databases = [id(app) for app in with_postgres(apps)]
     for app in apps if isinstance(apps, list) else []:
-        if not isinstance(app, dict) or app.get("state", "present") != "present":
+        if not isinstance(app, dict) or not is_present(app):
             continue
         workers = app.get("workers") or []
         count = 1 + (len(workers) if isinstance(workers, list) else 0)

@@ -4,6 +4,8 @@ import datetime
 from dataclasses import dataclass, field
 from typing import Any
 
+from module_utils.app import has_postgres, is_present, setting
+
 from checks.report import Finding, quote
 
 FULL_PERCENT = 90
@@ -114,13 +116,13 @@ def expected(server: dict[str, Any], entries: list[dict[str, Any]]) -> list[tupl
         name = app["name"]
         found += [(f"{name}-{app['live']}", service) for service in app["services"] or ["web"]]
         found.append((f"{name}-vhost", ""))
-        if app["entry"].get("database", "postgres") == "postgres":
+        if has_postgres(app["entry"]):
             found.append((f"{name}-db", "db"))
     return found
 
 
 def _deployed(server: dict[str, Any], entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    wanted = {e["name"] for e in entries if e.get("state", "present") == "present"}
+    wanted = {e["name"] for e in entries if is_present(e)}
     return [app for app in server["apps"] if app["live"] and app["name"] in wanted]
 
 
@@ -145,7 +147,7 @@ def _show_containers(made: Report, server: dict[str, Any], entries: list[dict[st
             mark = "WRONG" if any(not f.warning for f in news) else "see below" if news else ""
             rows.append(_row(container, mark))
             shown.add(container["name"])
-    known = {e["name"]: e.get("state", "present") for e in entries}
+    known = {e["name"]: setting(e, "state") for e in entries}
     for container in there:
         app = container["app"] or container["project"].removesuffix("-vhost").removesuffix("-db")
         if container["name"] in shown or app not in known:
@@ -231,7 +233,7 @@ def _judge_releases(made: Report, server: dict[str, Any], entries: list[dict[str
     live = {app["name"]: app["live"] for app in server["apps"]}
     for entry in entries:
         name = entry["name"]
-        if entry.get("state", "present") == "absent":
+        if not is_present(entry):
             made.lines.append(f"{name} is absent, as the inventory says.")
         elif not live.get(name):
             made.lines.append(f"{name} has no release in service.")
@@ -242,9 +244,9 @@ def _show_jobs(made: Report, server: dict[str, Any], entries: list[dict[str, Any
     rows = [("JOB", "STARTED (UTC)", "RESULT", "LEFT OUT SINCE", "")]
     left = {app["name"]: app["jobs"] for app in server["apps"]}
     for entry in entries:
-        if entry.get("state", "present") == "absent":
+        if not is_present(entry):
             continue
-        for job in entry.get("cron") or []:
+        for job in setting(entry, "cron"):
             result = left.get(entry["name"], {}).get(job["name"])
             if not result:
                 continue

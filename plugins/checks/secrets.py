@@ -4,6 +4,8 @@ import re
 from collections.abc import Collection
 from typing import Any
 
+from module_utils.app import has_postgres, required_secrets
+
 from checks.report import UNKNOWN, Finding
 
 LENGTH = 32
@@ -23,12 +25,6 @@ PLACEHOLDERS = (
     "insecure",
 )
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-def needed_secrets(app: dict[str, Any]) -> list[str]:
-    """Name the secrets that an app cannot do without."""
-    key = [] if app.get("dockerfile") else ["SECRET_KEY"]
-    return key + (["POSTGRES_PASSWORD"] if app.get("database", "postgres") == "postgres" else [])
 
 
 def check_secrets(app: dict[str, Any], given: Any, where: str, examples: Collection[str]) -> list:
@@ -53,7 +49,7 @@ def check_secrets(app: dict[str, Any], given: Any, where: str, examples: Collect
     """
     if given is UNKNOWN:
         return []
-    needed = needed_secrets(app)
+    needed = required_secrets(app)
     if not isinstance(given, dict | None):
         fix = "Write one entry per secret: NAME: value"
         return [Finding(where, "is not a dictionary", fix)]
@@ -64,7 +60,7 @@ def check_secrets(app: dict[str, Any], given: Any, where: str, examples: Collect
         if not NAME.fullmatch(str(name)):
             wrong = "is no name for a variable and a file"
             found.append(Finding(place, wrong, "Use letters, digits and underscores"))
-        elif name == "DATABASE_URL" and app.get("database", "postgres") == "postgres":
+        elif name == "DATABASE_URL" and has_postgres(app):
             fix = "Remove it, or set database: none for a database of your own"
             found.append(Finding(place, "is made from POSTGRES_PASSWORD", fix))
         elif isinstance(app.get("environment"), dict) and name in app["environment"]:

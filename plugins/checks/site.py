@@ -9,7 +9,7 @@ from typing import Any
 
 from checks.apps import check_apps, present
 from checks.certificates import check_certificate
-from checks.domains import PLACEHOLDERS
+from checks.domains import PLACEHOLDERS, shared_domains
 from checks.files import is_file, is_folder, local
 from checks.host import postgres_major
 from checks.report import UNKNOWN, Finding, nearest
@@ -32,6 +32,8 @@ IMAGE = re.compile(
     r"([A-Za-z0-9.-]+(:\d+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(:\w[\w.-]{0,127})?(@sha256:[0-9a-f]{64})?"
 )
 RELEASES = {"debian": ("trixie", "bookworm"), "ubuntu": ("noble",)}
+# Variables with a part for each app.
+OF_APPS = ("apps", "vault_app_secrets", "vault_deploy_keys")
 TEST_ENVIRONMENTS = re.compile(r"staging|stage|local|vagrant|dev|test", re.IGNORECASE)
 PRODUCTION = re.compile(r"prod(uction)?([-_.].*)?", re.IGNORECASE)
 
@@ -61,6 +63,8 @@ class Site:
         Reads a file of this machine, vaulted or not. Raises OSError, or ValueError for a vault.
     now : datetime.datetime
         The time, with time zone.
+    certificates_checked : bool
+        Whether to look at certificates of your own, which a rollback can do without.
     """
 
     values: dict[str, Any]
@@ -72,6 +76,7 @@ class Site:
     examples: Collection[str] = ()
     read: Callable[[str], bytes] = lambda path: local(path).read_bytes()
     now: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
+    certificates_checked: bool = True
 
     def get(self, name: str, default: Any = "") -> Any:
         """Return a variable, or the default when it is not there or could not be computed."""
@@ -101,14 +106,26 @@ class Site:
         return [app for app in apps if isinstance(app, dict)] if isinstance(apps, list) else []
 
     @property
+    def wanted(self) -> list[str]:
+        """Names of the apps that the operator has named (``-e app=``); empty for all."""
+        names = self.get("app")
+        return re.split(r"[,\s]+", names.strip()) if isinstance(names, str) and names else []
+
+    @property
+    def chosen(self) -> list[dict[str, Any]]:
+        """Entries of the apps that the run is about."""
+        return [e for e in self.entries if not self.wanted or e.get("name") in self.wanted]
+
+    @property
     def apps(self) -> list[tuple[str, dict[str, Any]]]:
-        """Place and entry of each app that is to run."""
+        """Place and entry of each app that is to run, of those that the run is about."""
         apps = self.get("apps", [])
-        return present(apps) if isinstance(apps, list) else []
+        found = present(apps) if isinstance(apps, list) else []
+        return [(place, app) for place, app in found if app in self.chosen]
 
     def tls(self, app: dict[str, Any]) -> str:
         """Say where an app's certificate comes from."""
-        return str(app.get("tls", self.get("tls", "acme")))
+        return str(app.get("tls") or self.get("tls", "acme"))
 
     @property
     def images(self) -> dict[str, Any]:
@@ -130,12 +147,38 @@ def check_site(site: Site) -> list[Finding]:
     found += check_apps(
         site.values.get("apps"), site.entry, site.public_ca, str(site.get("tls", "acme"))
     )
+    # The chosen ones last, for the second one of two is reported.
+    apps = present(site.values.get("apps")) if site.entries else []
+    found += shared_domains(sorted(apps, key=lambda pair: pair[1] in site.chosen)) + _names(site)
     found += _secrets(site) + _acme(site) + _images(site) + _files(site) + _engine(site)
     found += _builds(site)
-    for where, app in site.apps:
+    for where, app in site.apps if site.certificates_checked else []:
         if site.tls(app) == "own":
             found += check_certificate(app, where, site.read, site.now)
     return found
+
+
+def _names(site: Site) -> list[Finding]:
+    """Check the names that the operator has said (``-e app=``)."""
+    known = [str(app.get("name")) for app in site.entries]
+    fix = f"This inventory has: {', '.join(known)}. Separate several with commas"
+    return [
+        Finding("app", "names an app that does not exist", fix, name)
+        for name in site.wanted
+        if name not in known
+    ]
+
+
+def concerning(site: Site, found: list[Finding]) -> list[Finding]:
+    """Leave out what is wrong with apps that the run is not about."""
+    apps = site.get("apps", [])
+    others = []
+    for number, app in enumerate(apps if site.wanted and isinstance(apps, list) else []):
+        if not isinstance(app, dict) or app not in site.chosen:
+            name = app.get("name") if isinstance(app, dict) else None
+            others += [f"apps[{number}]", *(f"{variable}.{name}" for variable in OF_APPS)]
+    inner = tuple(f"{place}{mark}" for place in others for mark in ".[")
+    return [f for f in found if f.variable not in others and not f.variable.startswith(inner)]
 
 
 def check_address(host: str, address: Any) -> list[Finding]:

@@ -9,6 +9,7 @@ from checks.report import HIDDEN, UNKNOWN, Finding, nearest, show, shown_unless_
 
 # Old name: new name. A name that a role still knows is not reported.
 RENAMED = {
+    "app_tls": "tls",
     "proxy_acme_ca_uri": "acme_ca",
     "proxy_acme_ca_bundle": "acme_ca_bundle",
 }

@@ -1,21 +1,21 @@
-"""Filters that say what an app's entry and the server's containers amount to."""
+"""Filters that give the model of an app to Ansible, and read its releases, containers and logs."""
 
 import ipaddress
 import re
-from pathlib import PurePosixPath
+import sys
+from pathlib import Path
 from typing import Any
 
 import yaml
 from ansible.errors import AnsibleFilterError
 
-GIT = re.compile(r"(https?|ssh|git|file)://|[^/@\s]+@[^/:\s]+:")
+# Ansible loads plugins one by one; what they share lies beside their folders.
+sys.path.append(str(Path(__file__).parents[1]))
+from module_utils.app import App
 
 # Workers and jobs come between those with requests and the database.
 FIRST_TO_STOP = ("vhost", "relay", "web")
 LAST_TO_STOP = ("db",)
-
-# What downloads of a build may need: roles/app/vars says where each comes from.
-BUILD_SECRETS = ("ca_bundle", "pip_index_url")
 
 WRITES = (
     "The app writes to {path}, and its file system is read-only. Add that path or a folder above "
@@ -85,112 +85,88 @@ ADVICE = {
 }
 
 
-def is_git(source: str) -> bool:
-    """Tell a git address from a folder."""
-    return GIT.match(source) is not None
-
-
-def source_needs(entry: dict[str, Any]) -> dict[str, list[str]]:
+def app_completed(entry: dict[str, Any], inherited: dict[str, Any] | None = None) -> dict[str, Any]:
     """
-    Name what an app's source must hold.
+    Give every key of an entry a value.
 
     Parameters
     ----------
     entry : dict
-        One entry of ``apps``.
+        An entry of ``apps``, or one that a release has recorded.
+    inherited : dict, optional
+        Variables of the inventory that are the default of a key, by name.
 
     Returns
     -------
-    dict of str to list of str
-        By the variable that asks for it, paths of which one is enough.
+    dict
+        The entry as the role ``app`` takes it.
     """
-    needs = {key: [entry[key]] for key in ("dockerfile", "static") if entry.get(key)}
-    if "dockerfile" not in needs:
-        needs["source"] = ["requirements.txt", "pyproject.toml", "setup.py"]
-    return {f"apps.{entry['name']}.{key}": paths for key, paths in needs.items()}
+    return App.from_entry(entry, inherited).entry()
 
 
-def build_secrets(entry: dict[str, Any]) -> list[str]:
+def app_derived(entry: dict[str, Any], secrets: dict[str, str] | None = None) -> dict[str, Any]:
     """
-    Say what the build of an app's image may read.
+    Say what follows from an app's entry.
 
     Parameters
     ----------
     entry : dict
-        One entry of ``apps``.
+        A completed entry.
+    secrets : dict of str to str, optional
+        The app's part of ``vault_app_secrets``, of which only the names are used.
 
     Returns
     -------
-    list of str
-        Ids of BuildKit secrets: for a Dockerfile of the app's own, which may do with them what it
-        likes, those that the entry names.
+    dict
+        See `App.derived`.
     """
-    if entry.get("dockerfile"):
-        return [name for name in BUILD_SECRETS if name in (entry.get("build_secrets") or [])]
-    return list(BUILD_SECRETS)
+    return App.from_entry(entry).derived(secrets)
 
 
-def wsgi_loader(module: str) -> str:
+def app_configuration(
+    entry: dict[str, Any], secrets: dict[str, str] | None = None
+) -> dict[str, Any]:
     """
-    Write the line of uwsgi.ini that loads an app.
-
-    Parameters
-    ----------
-    module : str
-        ``MODULE``, ``MODULE:CALLABLE``, or the call of a factory.
-
-    Returns
-    -------
-    str
-        uWSGI's own ``module``; but that knows neither arguments nor dotted callables, so for these
-        Python that says the same.
-    """
-    path, _, target = module.partition(":")
-    if re.fullmatch(r"\w*(\(\))?", target):
-        return f"module = {module}"
-    name = re.split(r"\W", target, maxsplit=1)[0]
-    # In uWSGI's files a percent sign begins a placeholder.
-    code = f"from {path} import {name}; application = {target}".replace("%", "%%")
-    return f"eval = {code}"
-
-
-def app_volumes(entry: dict[str, Any]) -> list[dict[str, str]]:
-    """
-    Name the volumes of an app.
+    Show an app as it will be used.
 
     Parameters
     ----------
     entry : dict
-        One entry of ``apps``.
+        A completed entry.
+    secrets : dict of str to str, optional
+        The app's part of ``vault_app_secrets``, of which only the names are shown.
 
     Returns
     -------
-    list of dict
-        ``name`` and ``path`` of each. The dot keeps the volumes of the app ``a`` apart from those
-        of ``a-b``, because no app has one in its name.
-
-    Raises
-    ------
-    AnsibleFilterError
-        If a path is not absolute, or two would share a volume.
+    dict
+        The entry, and under ``derived`` what follows from it.
     """
-    paths = [str(PurePosixPath(path)) for path in entry.get("volumes") or []]
-    if entry.get("database") == "sqlite":
-        paths.append("/data")
-    found: dict[str, str] = {}
-    for path in dict.fromkeys(paths):
-        if not re.fullmatch(r"(/[A-Za-z0-9_.-]+)+", path) or ".." in path.split("/"):
-            raise AnsibleFilterError(
-                f"{entry['name']}: the volume {path!r} must be an absolute path of letters, "
-                "digits, _ . and -"
-            )
-        name = f"{entry['name']}.{path.strip('/').replace('/', '-')}"
-        if name in found:
-            raise AnsibleFilterError(
-                f"{entry['name']}: the volumes {found[name]} and {path} would share the name {name}"
-            )
-        found[name] = path
-    return [{"name": name, "path": path} for name, path in found.items()]
+    shown = {key: value for key, value in entry.items() if key != "given"}
+    return {**shown, "derived": app_derived(entry, secrets)}
+
+
+def app_secret_values(entry: dict[str, Any], secrets: dict[str, str]) -> dict[str, str]:
+    """
+    Join an app's secrets with what follows from them, such as ``DATABASE_URL``.
+
+    Parameters
+    ----------
+    entry : dict
+        A completed entry.
+    secrets : dict of str to str
+        The app's part of ``vault_app_secrets``.
+
+    Returns
+    -------
+    dict of str to str
+        Values by name.
+    """
+    return App.from_entry(entry).secrets(secrets)
+
+
+def app_release_keys(entry: dict[str, Any]) -> dict[str, Any]:
+    """Pick the part of an app's entry that a release is named after."""
+    return App.from_entry(entry).release_keys
 
 
 def containers_of(containers: list[dict[str, Any]], app: str, but: str = "") -> list[str]:
@@ -233,51 +209,6 @@ def _turn(service: str) -> int:
     return len(FIRST_TO_STOP) + (kind in LAST_TO_STOP)
 
 
-def app_kind(entry: dict[str, Any]) -> str:
-    """
-    Tell what nginx speaks at the socket of an app's releases.
-
-    Parameters
-    ----------
-    entry : dict
-        One entry of ``apps``.
-
-    Returns
-    -------
-    str
-        ``http`` through the relay of an image of the app's own, else ``uwsgi``.
-    """
-    return "http" if entry.get("dockerfile") else "uwsgi"
-
-
-def only_app(apps: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    """
-    Narrow the apps to the one that the operator named.
-
-    Parameters
-    ----------
-    apps : list of dict
-        The entries of the inventory.
-    name : str
-        What ``-e app=`` says; empty for all.
-
-    Returns
-    -------
-    list of dict
-        The entries meant.
-
-    Raises
-    ------
-    AnsibleFilterError
-        If there is no such app.
-    """
-    found = [entry for entry in apps if not name or entry["name"] == name]
-    if not found:
-        known = ", ".join(entry["name"] for entry in apps)
-        raise AnsibleFilterError(f"app={name}: there is no such app. This inventory has: {known}")
-    return found
-
-
 def rollback_target(found: dict[str, Any], app: str, wanted: str = "") -> dict[str, Any]:
     """
     Choose the release to return to.
@@ -311,9 +242,13 @@ def rollback_target(found: dict[str, Any], app: str, wanted: str = "") -> dict[s
         error = f"has no release {name} on this server"
     elif name not in fit:
         error = f"had a release {name}, but it never was healthy"
-    elif app_kind(records[name]["entry"]) != app_kind(records.get(live, {}).get("entry", {})):
+    elif _kind(records[name]) != _kind(records.get(live, {})):
         error = f"was served another way by {name}, which only a deploy of its source can change"
     return {"error": f"{app} {error}. {choice}."} if error else records[name]
+
+
+def _kind(record: dict[str, Any]) -> str:
+    return App.from_entry(record.get("entry", {})).kind
 
 
 def moved_release(text: str, release: str, uid: int | str, folder: str) -> str:
@@ -460,17 +395,15 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Name the filters."""
         return {
-            "app_kind": app_kind,
-            "app_volumes": app_volumes,
-            "build_secrets": build_secrets,
+            "app_completed": app_completed,
+            "app_configuration": app_configuration,
+            "app_derived": app_derived,
+            "app_release_keys": app_release_keys,
+            "app_secret_values": app_secret_values,
             "containers_of": containers_of,
-            "is_git": is_git,
             "moved_release": moved_release,
             "networks": networks,
-            "only_app": only_app,
             "release_advice": release_advice,
             "release_table": release_table,
             "rollback_target": rollback_target,
-            "source_needs": source_needs,
-            "wsgi_loader": wsgi_loader,
         }

@@ -54,10 +54,39 @@ def unfinished_release(left: Sequence[Mapping[str, str]], app: str, release: str
         step = failure["step"].rpartition("| ")[2]
         lines.append(f'- "{step}" failed:')
         lines.append(textwrap.indent(failure["reason"], "  "))
-    lines.append(
-        "All other steps were done. Mend the cause and run the same command again. Apps that come "
-        f"after {app} in `apps` were not deployed in this run."
-    )
+    lines.append("All other steps were done. Mend the cause and run the same command again.")
+    return "\n".join(lines)
+
+
+def deploy_report(
+    failures: Sequence[Mapping[str, Any]], apps: Sequence[Mapping[str, Any]], visit: str = ""
+) -> str:
+    """
+    List what went wrong in a run that went on with the other apps.
+
+    Parameters
+    ----------
+    failures : list of dict
+        For each app that failed, ``app``, ``reason``, and whether its new release is ``live``.
+    apps : list of dict
+        The apps that the run was about.
+    visit : str, optional
+        What is wrong with the sites that are deployed.
+
+    Returns
+    -------
+    str
+        A message for the operator.
+    """
+    lines = []
+    if failures:
+        lines.append(f"{len(failures)} of {len(apps)} apps could not be deployed:")
+    for failure in failures:
+        first, *rest = str(failure["reason"]).strip().splitlines()
+        more = " (the whole message is above)" if rest else ""
+        lines.append(f"- {failure['app']}: {first}{more}")
+    if visit:
+        lines.append(visit)
     return "\n".join(lines)
 
 
@@ -66,4 +95,8 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Name the filters."""
-        return {"failure_reason": failure_reason, "unfinished_release": unfinished_release}
+        return {
+            "deploy_report": deploy_report,
+            "failure_reason": failure_reason,
+            "unfinished_release": unfinished_release,
+        }

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.docker_cli import inspect
 from ansible.module_utils.postgres_database import Postgres
+from ansible.module_utils.releases import read_record
 from ansible.module_utils.sqlite_database import Sqlite
 
 Engine = Postgres | Sqlite
@@ -17,13 +16,9 @@ Engine = Postgres | Sqlite
 
 def last_release(app_dir: Path) -> dict[str, Any]:
     """Read the record of the release that was in service last; empty if none was."""
-    found = []
-    for file in (app_dir / "releases").glob("*/release.json"):
-        with suppress(OSError, ValueError):
-            record = json.loads(file.read_text())
-            if record.get("in_service"):
-                found.append(record)
-    return max(found, key=lambda record: record["in_service"][-1], default={})
+    records = map(read_record, (app_dir / "releases").glob("*"))
+    served = [record for record in records if record.get("in_service")]
+    return max(served, key=lambda record: record["in_service"][-1], default={})
 
 
 def find_engine(app: str, app_dir: Path, kind: str, images: Sequence[str] = ()) -> Engine | None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.paths import SERVER_DIR
 
 DOCUMENTATION = r"""
 module: preflight_host
@@ -278,7 +279,7 @@ def main() -> None:
             "apps": {"type": "list", "elements": "str", "default": []},
             "directory": {"type": "str", "default": ""},
             "bundle": {"type": "str", "default": ""},
-            "root": {"type": "path", "default": "/opt/flask-vps"},
+            "root": {"type": "path", "default": SERVER_DIR},
         },
         supports_check_mode=True,
     )

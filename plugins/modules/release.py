@@ -3,13 +3,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.releases import Release, now
 
 DOCUMENTATION = r"""
 module: release
@@ -55,91 +52,6 @@ EXAMPLES = r"""
 RETURN = r"""
 record: {description: What is written down of the release now., type: dict, returned: always}
 """
-
-
-def now() -> str:
-    """Tell the time in UTC, in a form that sorts."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def point(link: Path, target: str) -> bool:
-    """
-    Have a link point elsewhere, in one rename.
-
-    Parameters
-    ----------
-    link : pathlib.Path
-        The link, which need not exist yet.
-    target : str
-        What it is to point to.
-
-    Returns
-    -------
-    bool
-        Whether that is a change.
-    """
-    if link.is_symlink() and str(link.readlink()) == target:
-        return False
-    fresh = link.with_name(f".{link.name}.new")
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(target)
-    fresh.rename(link)
-    return True
-
-
-class Release:
-    """One release in its folder."""
-
-    def __init__(self, app_dir: Path, name: str) -> None:
-        self.app_dir = app_dir
-        self.id = name
-        self.folder = app_dir / "releases" / name
-        self.file = self.folder / "release.json"
-
-    def read(self) -> dict[str, Any]:
-        """Read the record; one that a killed run left out is empty."""
-        try:
-            return json.loads(self.file.read_text())
-        except (OSError, ValueError):
-            return {"id": self.id, "created": now()}
-
-    def write(self, record: dict[str, Any]) -> bool:
-        """Write the record under its last name only when it is whole."""
-        if self.file.exists() and self.read() == record:
-            return False
-        fresh = self.file.with_suffix(".new")
-        with fresh.open("w") as file:
-            json.dump(record, file, indent=2, sort_keys=True)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.rename(self.file)
-        return True
-
-    def leave(self, rolled_back: bool) -> None:
-        """Note that another release has the traffic now."""
-        if not self.folder.is_dir():
-            return
-        record = self.read()
-        record.setdefault("in_service", [record["created"]])
-        self.write({**record, "rolled_back": now()} if rolled_back else record)
-
-    def go_live(self, options: dict[str, Any]) -> bool:
-        """Rename the links: those to static files first, since the new pages ask for them."""
-        static, routes = Path(options["static"]), Path(options["routes"])
-        changed = False
-        for slot, name in enumerate(options["kept"][: options["slots"]], start=1):
-            changed |= point(static / f"kept-{slot}", name)
-        changed |= point(static / "current", self.id)
-        switched = point(routes / options["link"], self.id)
-        switched |= point(self.app_dir / "current", str(self.folder))
-        # A run that was killed between the two left no word of it.
-        if switched or not self.read().get("in_service"):
-            record = {k: v for k, v in self.read().items() if k not in ("failed", "rolled_back")}
-            self.write({**record, "in_service": [*record.get("in_service", []), now()]})
-            if options["leaves"] not in ("", self.id):
-                Release(self.app_dir, options["leaves"]).leave(options["rolled_back"])
-        return changed or switched
 
 
 def main() -> None:

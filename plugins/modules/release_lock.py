@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.paths import LOCK
 
 DOCUMENTATION = r"""
 module: release_lock
@@ -21,7 +22,7 @@ description:
     the holder is, and whether one on this controller still runs.
 options:
   state: {description: What to do., type: str, choices: [taken, given_back, read], required: true}
-  path: {description: The lock's file., type: path, required: true}
+  path: {description: The lock's file., type: path, default: /opt/flask-vps/lock}
   holder: {description: Who takes it., type: dict, default: {}}
   instead_of:
     description: The holder whose lock is taken over, as it was read.
@@ -31,7 +32,7 @@ author: flask-vps maintainers
 
 EXAMPLES = r"""
 - name: Take the lock
-  release_lock: {state: taken, path: /opt/flask-vps/lock}
+  release_lock: {state: taken}
 """
 
 RETURN = r"""
@@ -104,7 +105,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": ["taken", "given_back", "read"], "required": True},
-            "path": {"type": "path", "required": True},
+            "path": {"type": "path", "default": LOCK},
             "holder": {"type": "dict", "default": {}},
             "instead_of": {"type": "dict"},
         },

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.paths import SERVER_DIR
+from ansible.module_utils.releases import read_record
 
 DOCUMENTATION = r"""
 module: server_info
@@ -102,7 +104,7 @@ def look_at_app(name: str, folder: Path) -> dict[str, Any]:
     if current.exists():
         release = current.resolve()
         live, named = release.name, services(release / "compose.yml")
-        entry = _read_json(release / "release.json").get("entry", {})
+        entry = read_record(release).get("entry", {})
     jobs = {file.stem: _read_json(file) for file in sorted((folder / "jobs").glob("*.json"))}
     return {"name": name, "live": live, "entry": entry, "services": named, "jobs": jobs}
 
@@ -241,7 +243,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "apps": {"type": "list", "elements": "str", "required": True},
-            "dir": {"type": "path", "default": "/opt/flask-vps"},
+            "dir": {"type": "path", "default": SERVER_DIR},
         },
         supports_check_mode=True,
     )

@@ -1,19 +1,70 @@
 """What the role app makes of an entry, and of a log."""
 
 import sys
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from module_utils.app import App, entry_options
 
-from app import app_volumes, build_secrets, release_advice, wsgi_loader
+from app import app_completed, app_configuration, release_advice
 
 ROOT = Path(__file__).parents[2]
 
 
+def shop(**entry: Any) -> App:
+    return App.from_entry({"name": "shop", "domains": ["shop.test"], "module": "shop:app", **entry})
+
+
+def test_the_model_has_the_keys_of_the_argument_spec() -> None:
+    assert {field.name for field in fields(App)} == {*entry_options(), "given"}
+    without = [
+        key
+        for key, option in entry_options().items()
+        if "default" not in option and not option.get("required")
+    ]
+    # They come from another variable, or from nowhere.
+    assert without == ["memory_mb", "port", "tls"]
+
+
+def test_an_entry_is_completed_and_says_what_was_given() -> None:
+    given = {"name": "shop", "domains": ["Bücher.test"], "processes": "3", "init": None}
+    entry = app_completed(given, {"app_memory_mb": 300, "tls": "own"})
+    assert entry["domains"] == ["xn--bcher-kva.test"]
+    assert (entry["processes"], entry["threads"], entry["init"]) == (3, 4, "")
+    assert (entry["memory_mb"], entry["tls"], entry["given"]) == (300, "own", given)
+    # Complete is complete.
+    assert app_completed(entry) == entry
+
+
+def test_the_configuration_shows_secrets_by_name_alone() -> None:
+    secrets = {"SECRET_KEY": "hunter2", "POSTGRES_PASSWORD": "hunter3"}
+    shown = app_configuration(app_completed({"name": "shop", "domains": ["shop.test"]}), secrets)
+    assert shown["derived"]["secrets"] == ["DATABASE_URL", "POSTGRES_PASSWORD", "SECRET_KEY"]
+    assert shown["derived"]["variables"]["SECRET_KEY_FILE"] == "/run/secrets/SECRET_KEY"
+    assert "hunter" not in str(shown)
+
+
+def test_the_password_of_a_database_is_quoted_in_its_url() -> None:
+    url = shop().secrets({"POSTGRES_PASSWORD": "a/b@c ü"})["DATABASE_URL"]
+    assert url == "postgresql://shop:a%2Fb%40c%20%C3%BC@db:5432/shop"
+    assert (
+        shop().secrets({"POSTGRES_PASSWORD": "x", "DATABASE_URL": "own"})["DATABASE_URL"] == "own"
+    )
+    assert shop(database="none").secrets({}) == {}
+
+
+def test_variables_of_an_entry_come_before_ours() -> None:
+    found = shop(environment={"HOME": "/data", "DEBUG": False}).variables([])
+    assert (found["HOME"], found["DEBUG"], found["FLASK_APP"]) == ("/data", False, "shop:app")
+    assert shop(dockerfile="Dockerfile", port=80).variables([])["PORT"] == "80"
+
+
 @pytest.mark.parametrize("module", ["shop", "shop.wsgi:application", "shop:create_app()"])
 def test_uwsgi_loads_plain_modules_itself(module: str) -> None:
-    assert wsgi_loader(module) == f"module = {module}"
+    assert shop(module=module).loader == f"module = {module}"
 
 
 @pytest.mark.parametrize(
@@ -34,7 +85,7 @@ def test_other_callables_are_loaded_by_python(
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "foreign", raising=False)
-    option, _, code = wsgi_loader(module).partition(" = ")
+    option, _, code = shop(module=module).loader.partition(" = ")
     assert option == "eval"
     names: dict[str, object] = {}
     # uWSGI replaces what follows a single percent sign.
@@ -64,16 +115,16 @@ def test_a_traceback_outweighs_the_last_line_of_uwsgi() -> None:
 
 def test_volumes_of_two_apps_keep_apart() -> None:
     entries = [{"name": "a", "volumes": ["/b-c/"]}, {"name": "a-b", "volumes": ["/c"]}]
-    names = [volume["name"] for entry in entries for volume in app_volumes(entry)]
+    names = [volume["name"] for entry in entries for volume in shop(**entry).mounts]
     assert names == ["a.b-c", "a-b.c"]
 
 
 def test_a_dockerfile_gets_the_secrets_that_its_entry_names() -> None:
-    assert build_secrets({}) == ["ca_bundle", "pip_index_url"]
-    assert build_secrets({"build_secrets": ["ca_bundle"]}) == ["ca_bundle", "pip_index_url"]
-    own = {"dockerfile": "Dockerfile"}
-    assert build_secrets(own) == []
-    assert build_secrets({**own, "build_secrets": None}) == []
-    assert build_secrets({**own, "build_secrets": ["pip_index_url"]}) == ["pip_index_url"]
+    assert shop().build_reads == ["ca_bundle", "pip_index_url"]
+    assert shop(build_secrets=["ca_bundle"]).build_reads == ["ca_bundle", "pip_index_url"]
+    assert shop(dockerfile="Dockerfile").build_reads == []
+    assert shop(dockerfile="Dockerfile", build_secrets=None).build_reads == []
+    own = shop(dockerfile="Dockerfile", build_secrets=["pip_index_url"])
+    assert own.build_reads == ["pip_index_url"]
     files = yaml.safe_load((ROOT / "roles/app/vars/main.yml").read_text())["__app_build_files"]
-    assert [file["id"] for file in files] == build_secrets({})
+    assert [file["id"] for file in files] == shop().build_reads

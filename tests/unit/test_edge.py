@@ -13,6 +13,7 @@ import pytest
 import yaml
 from checks.edge import EDGE_VARIABLE
 from edge import edge_labels, without_edge_variables
+from module_utils.app import App
 
 ROOT = Path(__file__).parents[2]
 ROLE = ROOT / "roles/app"
@@ -75,17 +76,20 @@ def release(environment: dict[str, str]) -> dict[str, Any]:
     templates.filters |= {
         "to_json": json.dumps, "without_edge_variables": without_edge_variables,
     }  # fmt: skip
-    values = {
-        "app_entry": {
+    app = App.from_entry(
+        {
             "name": "shop",
             "domains": ["shop.test"],
+            "dockerfile": "Dockerfile",
             "port": 80,
             "workers": [{"name": "mail", "command": "rq"}],
-        },
+        }
+    )
+    values = {
+        "app_entry": app.entry(),
         "docker_health_pace": {},
         "__app_built": {"images": [image(environment)]},
-        "__app_environment": {"PORT": "80"},
-        "__app_is_own": True,
+        "__app": app.derived() | {"variables": {"PORT": "80"}},
     }
     return yaml.safe_load(templates.get_template("release/compose.yml.j2").render(values))
 
@@ -99,15 +103,19 @@ def test_containers_of_an_image_of_its_own_say_nothing_at_the_edge() -> None:
     assert release({})["services"]["web"]["environment"] == {"PORT": "80"}
 
 
-def digests(tmp_path: Path, cases: dict[str, dict[str, Any]]) -> dict[str, str]:
-    """Compute what releases are named after, from the role's own variables; one for each case."""
+def digests(tmp_path: Path, cases: dict[str, dict[str, Any]], files: Path = ROLE) -> dict[str, str]:
+    """
+    Compute the names of releases, from the role's own variables; one for each case.
+
+    Recipe and templates are those of the role, or those in `files`.
+    """
     names = ("python", "nginx", "nginx_proxy", "docker_gen", "acme_companion")
     common = {
         "docker_health_pace": {"interval": "30s"},
-        "role_path": str(ROLE),
+        "role_path": str(files),
         "__app_fetched": {"shop": {"digest": "0"}},
     }
-    entry = {"name": "shop", "source": "/srv/shop", "domains": ["shop.test"]}
+    entry = {"name": "shop", "source": "/srv/shop", "domains": ["shop.test", "www.shop.test"]}
     play = {
         "hosts": "localhost",
         "gather_facts": False,
@@ -118,7 +126,7 @@ def digests(tmp_path: Path, cases: dict[str, dict[str, Any]]) -> dict[str, str]:
                 "vars": {
                     **common,
                     **values,
-                    "app_entry": entry | values.get("app_entry", {}),
+                    "app_entry": App.from_entry(entry | values.get("app_entry", {})).entry(),
                     "images_names": {n: f"{n}:1" for n in names} | values.get("images_names", {}),
                 },
             }
@@ -138,7 +146,7 @@ def digests(tmp_path: Path, cases: dict[str, dict[str, Any]]) -> dict[str, str]:
 
 @pytest.mark.parametrize("own", [{"module": "shop:app"}, {"dockerfile": "Dockerfile"}])
 def test_a_change_of_the_edge_alone_releases_no_app(tmp_path: Path, own: dict) -> None:
-    more = {"upload_mb": 5, "tls": "selfsigned", "domains": ["shop.test", "www.shop.test"]}
+    more = {"upload_mb": 5, "tls": "selfsigned", "domains": ["shop.test", "new.shop.test"]}
     found = digests(
         tmp_path,
         {
@@ -159,3 +167,62 @@ def test_a_change_of_the_edge_alone_releases_no_app(tmp_path: Path, own: dict) -
     assert (found["nginx"] != found["before"]) == ("dockerfile" in own)
     # The negative control.
     assert found["memory"] != found["before"]
+
+
+# Names that releases of earlier versions have, for recipe and templates of a test.
+RELEASES = {
+    "f21dc8876320": {},
+    "3ac78e6f8f04": {
+        "app_entry": {
+            "state": "present",
+            "processes": 2,
+            "threads": 4,
+            "database": "postgres",
+            "health": "/",
+        }
+    },
+    "e7074ad3c562": {"app_entry": {"processes": "3", "memory_mb": "256"}},
+    "a3d6d868a552": {
+        "app_entry": {"dockerfile": "Dockerfile", "port": 8000, "build_secrets": ["ca_bundle"]}
+    },
+    "b58bcf6eab2b": {"app_entry": {"database": "sqlite", "volumes": ["/data", "/app/uploads/"]}},
+    "207dd3ee46f3": {
+        "app_entry": {
+            "database": "none",
+            "init": "flask db upgrade",
+            "static": "static",
+            "tls": "selfsigned",
+        }
+    },
+    "e119a9205c91": {
+        "app_entry": {
+            "environment": {"DEBUG": False, "LIMIT": 3, "NAME": "ü$"},
+            "packages": ["libpq5"],
+            "workers": [{"name": "mail", "command": "python mail.py"}],
+            "cron": [{"name": "night", "schedule": "0 3 * * *", "command": "true"}],
+        }
+    },
+    "4b457c7e1c0a": {
+        "app_secrets": {"SECRET_KEY": "k", "POSTGRES_PASSWORD": "p/ä@", "API_TOKEN": "t"}
+    },
+    "01234cae96c1": {
+        "app_entry": {"database": "none"},
+        "app_secrets": {"DATABASE_URL": "postgresql://x"},
+    },
+    "d432ede920b0": {"app_memory_mb": 300},
+}
+
+
+def test_an_upgrade_gives_no_release_another_name(tmp_path: Path) -> None:
+    for name, text in {
+        "files/recipe/Dockerfile": "FROM scratch\n",
+        "templates/release/compose.yml.j2": "services: {}\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(text)
+    cases = {
+        f"_{name}": values | {"app_entry": {"module": "shop:app"} | values.get("app_entry", {})}
+        for name, values in RELEASES.items()
+    }
+    found = digests(tmp_path, cases, tmp_path)
+    assert found == {f"_{name}": name for name in RELEASES}

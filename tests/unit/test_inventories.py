@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from module_utils.app import entry_options
 
 ROOT = Path(__file__).parents[2]
 INVENTORIES = sorted(path.parent for path in ROOT.glob("inventory/*/hosts.yml"))
@@ -134,9 +135,7 @@ def test_every_inventory_parses_and_names_no_key_that_the_example_does_not(
 
 
 def test_the_example_names_every_key_of_an_app() -> None:
-    spec = yaml.safe_load((ROOT / "roles/app/meta/argument_specs.yml").read_text())
-    options = spec["argument_specs"]["main"]["options"]["app_entry"]["options"]
-    assert set(options) - (named_in_example("    ") | {"name"}) == set()
+    assert set(entry_options()) - (named_in_example("    ") | {"name"}) == set()
 
 
 def test_the_docs_describe_every_key_of_the_example() -> None:
@@ -161,7 +160,7 @@ def test_staging_differs_from_prod_by_its_domains_and_its_ca() -> None:
 
 @pytest.mark.parametrize("inventory", INVENTORIES, ids=lambda path: path.name)
 def test_every_inventory_has_what_the_edge_asks_for(inventory: Path) -> None:
-    plays = yaml.safe_load((ROOT / "playbooks/edge.yml").read_text())
+    plays = yaml.safe_load((ROOT / "playbooks/parts/edge.yml").read_text())
     asked = next(r["vars"] for p in plays for r in p.get("roles", []) if r["role"] == "proxy")
     # In prod and staging the secrets come from a vault of one's own.
     done = subprocess.run(

@@ -86,6 +86,6 @@ def test_scenarios_converge_by_what_site_yml_consists_of() -> None:
         return [path.removeprefix("../../") for path in paths if "playbooks/" in path]
 
     whole = imported(ROOT / "site.yml")
-    assert len(whole) == 4
+    assert len(whole) == 5
     for name in ("default/converge.yml", "shared/site.yml"):
         assert imported(ROOT / "molecule" / name) == whole

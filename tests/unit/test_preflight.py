@@ -22,6 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from domains import ascii_domains
+from module_utils.app import entry_options
 from preflight_host import directory_error, free_mb, listening_sockets, publisher, resolve
 
 ROOT = Path(__file__).parents[2]
@@ -33,13 +34,15 @@ LONG = "a" * 63
 def options() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for file in ROOT.glob("roles/*/meta/argument_specs.yml"):
-        for spec in yaml.safe_load(file.read_text())["argument_specs"].values():
-            found.update(spec.get("options", {}))
+        specs = yaml.safe_load(file.read_text())["argument_specs"]
+        for entry_point in ("main", "inventory"):
+            found.update(specs.get(entry_point, {}).get("options", {}))
     return found
 
 
 OPTIONS = options()
-ENTRY = OPTIONS.pop("app_entry")["options"]
+ENTRY = entry_options()
+del OPTIONS["app_entry"]
 ROLES = [role.name for role in (ROOT / "roles").iterdir()]
 
 
@@ -850,9 +853,42 @@ def test_any_printable_character_of_a_secret_survives(tmp_path: Path) -> None:
     assert shown.stdout == secret + "\n"
 
 
+def two_apps(source: Path) -> dict[str, Any]:
+    values = good(source)
+    other = {"name": "blog", "source": "/nowhere", "domains": ["SHOP.dev"], "modul": "x"}
+    return {**values, "apps": [*values["apps"], other]}
+
+
+def test_a_run_about_one_app_is_not_stopped_by_another_one(source: Path) -> None:
+    values = two_apps(source)
+    site = Site(values=values, names=values, options=OPTIONS, entry=ENTRY, roles=ROLES, now=NOW)
+    everything = [f.variable for f in check_site(site)]
+    assert {"apps.blog.modul", "apps.blog.source", "vault_app_secrets.blog.SECRET_KEY"} <= {
+        *everything
+    }
+
+    def about(names: str) -> list[str]:
+        site.values = {**values, "app": names}
+        broken = [Finding("apps[1].init", "cannot be computed", "")]
+        return [f.variable for f in concerning(site, broken + check_site(site))]
+
+    # What it shares with another one is its own matter.
+    assert about("shop") == ["apps.shop.domains"]
+    assert set(about("shop, blog")) == {*everything, "apps[1].init"}
+    assert "apps.blog.domains" in about("blog")
+
+
+def test_an_app_that_does_not_exist_is_named(source: Path) -> None:
+    found = findings({**good(source), "app": "shop,shpo"})
+    assert [str(f) for f in found] == [
+        "app = 'shpo': names an app that does not exist. This inventory has: shop. Separate "
+        "several with commas"
+    ]
+
+
 # -- whole runs -----------------------------------------------------------------------------------
 
-PREFLIGHT = "playbooks/preflight.yml"
+PREFLIGHT = "playbooks/config.yml"
 
 
 def run(

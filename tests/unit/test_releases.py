@@ -25,6 +25,7 @@ def _load(kind: str, name: str) -> ModuleType:
 
 
 release = _load("modules", "release")
+releases = _load("module_utils", "releases")
 release_info = _load("modules", "release_info")
 release_health = _load("modules", "release_health")
 release_lock = _load("modules", "release_lock")
@@ -160,7 +161,7 @@ def test_a_second_rollback_goes_further_back(server: Server) -> None:
 
 def test_a_run_killed_between_link_and_record_loses_no_release(server: Server) -> None:
     server.record("a")
-    release.point(server.routes / "current", "a")
+    releases.point(server.routes / "current", "a")
     assert server.info()["live"] == "a"
     server.record("b")
     server.switch("b")
@@ -369,14 +370,6 @@ def test_allowed_networks_are_read_or_refused() -> None:
     assert app.networks("") == []
     with pytest.raises(app.AnsibleFilterError, match="allow=nonsense"):
         app.networks("nonsense")
-
-
-def test_one_app_is_picked_or_refused() -> None:
-    apps = [{"name": "a"}, {"name": "b"}]
-    assert app.only_app(apps, "") == apps
-    assert app.only_app(apps, "b") == [{"name": "b"}]
-    with pytest.raises(app.AnsibleFilterError, match="This inventory has: a, b"):
-        app.only_app(apps, "c")
 
 
 def test_a_deploy_stops_no_job_and_the_database_last() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import jinja2
 import pytest
 import yaml
+from module_utils.app import App
 
 ROLE = Path(__file__).parents[2] / "roles/app"
 VARS = yaml.safe_load((ROLE / "vars/main.yml").read_text())
@@ -20,12 +21,13 @@ def render(name: str, kind: str) -> str:
         trim_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    own = {"dockerfile": "Dockerfile", "port": 80} if kind == "http" else {}
+    app = App.from_entry({"name": "shop", "domains": ["shop.test", "www.shop.test"], **own})
     values: dict[str, Any] = {
-        "app_entry": {"name": "shop", "domains": ["shop.test", "www.shop.test"]},
+        "app_entry": app.entry(),
         "app_releases_kept": 5,
         "__app_claims": CLAIMS,
-        "__app_kind": kind,
-        "__app_links": VARS["__app_links"],
+        "__app": app.derived(),
     }
     return environment.get_template(name).render(values)
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from ansible.module_utils.source_tree import Tree, source_files
 from conftest import run_module
+from module_utils.app import App
 from source_archive import lacking, named, pack
-
-from app import source_needs
 
 
 def write(root: Path, *names: str) -> None:
@@ -76,9 +75,8 @@ def test_what_an_entry_names_must_be_packed(tmp_path: Path) -> None:
     (tmp_path / ".gitignore").write_text("dist/\n")
 
     def problems(**entry: str) -> list[str]:
-        return lacking(
-            Tree.of(tmp_path, source_files(tmp_path)), source_needs({"name": "shop", **entry})
-        )
+        needs = App.from_entry({"name": "shop", **entry}).source_needs
+        return lacking(Tree.of(tmp_path, source_files(tmp_path)), needs)
 
     assert problems(static="./web/static/") == []
     assert problems(dockerfile="docker/Dockerfile", static="web") == []

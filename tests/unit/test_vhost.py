@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jinja2
 import pytest
+from module_utils.app import App
 
 ROLE = Path(__file__).parents[2] / "roles/app"
 
@@ -15,12 +16,12 @@ def render(name: str, **entry: str) -> str:
         trim_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    app = App.from_entry({"name": "shop", "domains": ["shop.dev"], **entry})
     return environment.get_template(f"vhost/{name}.j2").render(
-        app_entry={"name": "shop", "domains": ["shop.dev"], **entry},
+        app_entry=app.entry(),
         app_releases_kept=2,
         __app_claims=[],
-        __app_kind="uwsgi",
-        __app_links={"uwsgi": "current.sock"},
+        __app=app.derived(),
         __app_static_slots=["current", "kept-1", "kept-2"],
     )
 
@@ -40,7 +41,7 @@ def test_each_release_is_looked_through_and_then_the_app_is_asked() -> None:
     ]
     override = render("_location_override", static="static")
     assert override.count("location / {") == override.count("location @app {") == 1
-    assert override.count("uwsgi_pass unix:/routes/shop/current.sock/run/app.sock;") == 2
+    assert override.count("uwsgi_pass unix:/routes/shop/current/run/app.sock;") == 2
     # Every file has the settings, also one of an earlier release.
     assert text.count("gzip_vary on;") == 3
 

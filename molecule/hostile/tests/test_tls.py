@@ -97,7 +97,7 @@ def test_an_expired_certificate_fails_status_and_deploy(site: Site) -> None:
 
     code, said = play("deploy.yml", "-e", "app=probe")
     assert code != 0
-    assert "Everything is deployed, and the new releases have the traffic." in said, said
+    assert "visitors do not reach these sites as they should" in said, said
     assert wrong in said and cause in said
     # It was the last that was done, without the lock.
     assert said.index("Let others deploy") < said.index(wrong)

@@ -1,0 +1,358 @@
+"""The model of an app: an entry of ``apps`` with every default, and all that follows from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import quote
+
+import idna
+import yaml
+from module_utils.releases import LINKS
+
+ROLE = Path(__file__).parents[2] / "roles" / "app"
+
+# As strict as Docker is with the names of images: no separator at an end, and none of mixed kinds.
+NAME = re.compile(r"(?=.{1,31}\Z)[a-z][a-z0-9]*(?:(?:-+|__?)[a-z0-9]+)*")
+GIT_URL = re.compile(r"(https?|ssh|git|file)://\S+|[\w.-]+@[\w.-]+:\S+")
+VOLUME = re.compile(r"(/[A-Za-z0-9_.-]+)+")
+# Files by which pip can install an app; one of them is enough.
+INSTALLABLE = ("requirements.txt", "pyproject.toml", "setup.py")
+# BuildKit secrets that a build may need for its downloads.
+BUILD_SECRETS = ("ca_bundle", "pip_index_url")
+# Keys whose default is a variable of the inventory.
+INHERITED = {"memory_mb": "app_memory_mb", "tls": "tls"}
+# Keys that change the edge or the jobs alone, so a new value makes no new release. The content of
+# the source counts, not where it comes from.
+NOT_OF_RELEASE = {
+    *("source", "version", "folder", "state", "domains", "upload_mb"),
+    *("tls", "certificate", "certificate_key", "cron"),
+}
+
+
+@cache
+def entry_options() -> dict[str, dict[str, Any]]:
+    """Read the keys of an entry, with their types and defaults, from the role's argument spec."""
+    specs = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argument_specs"]
+    options = specs["main"]["options"]["app_entry"]["options"]
+    return {key: option for key, option in options.items() if key != "given"}
+
+
+def setting(entry: Mapping[str, Any], key: str) -> Any:
+    """Return what an entry says, or the key's default; the entry may not have been checked yet."""
+    value = entry.get(key)
+    return entry_options()[key].get("default") if value is None else value
+
+
+def is_present(entry: Mapping[str, Any]) -> bool:
+    """Tell whether an app is to run, whether its entry has been checked or not."""
+    return setting(entry, "state") != "absent"
+
+
+def has_postgres(entry: Mapping[str, Any]) -> bool:
+    """Tell whether an app has a Postgres of its own, whether its entry has been checked or not."""
+    return setting(entry, "database") == "postgres"
+
+
+def required_secrets(entry: Mapping[str, Any]) -> list[str]:
+    """Name the secrets that an app cannot do without."""
+    key = [] if entry.get("dockerfile") else ["SECRET_KEY"]
+    return key + (["POSTGRES_PASSWORD"] if has_postgres(entry) else [])
+
+
+def is_git(source: str) -> bool:
+    """Tell a git URL from a folder."""
+    return GIT_URL.fullmatch(source) is not None
+
+
+def ascii_domain(domain: str) -> str:
+    """
+    Convert a host name to the form that DNS and certificates use.
+
+    Parameters
+    ----------
+    domain : str
+        A host name, which may be international (``bücher.example``).
+
+    Returns
+    -------
+    str
+        Lower case, international labels as Punycode (``xn--bcher-kva.example``).
+
+    Raises
+    ------
+    ValueError
+        If a label is not a valid international one (IDNA 2008 with UTS 46 mapping).
+    """
+    if domain.isascii() and "xn--" not in domain.lower():
+        return domain.lower()
+    try:
+        return idna.encode(domain, uts46=True).decode()
+    except idna.IDNAError as error:
+        raise ValueError(str(error)) from error
+
+
+def volume_path(path: str) -> str | None:
+    """Return the path of a volume without a slash at its end, or None if it cannot be one."""
+    plain = str(PurePosixPath(path))
+    if not VOLUME.fullmatch(plain) or {".", ".."} & set(plain.split("/")):
+        return None
+    return plain
+
+
+def volume_name(path: str) -> str:
+    """Name a volume by its path in the container."""
+    return path.strip("/").replace("/", "-")
+
+
+@dataclass(frozen=True)
+class App:
+    """
+    One app, completed: every key of its entry has a value.
+
+    The fields are the options of ``app_entry`` in the argument spec of the role ``app``, which
+    documents them.
+    """
+
+    name: str
+    state: str
+    source: str
+    version: str
+    folder: str
+    domains: list[str]
+    module: str
+    init: str
+    static: str
+    health: str
+    processes: int
+    threads: int
+    workers: list[dict[str, str]]
+    cron: list[dict[str, str]]
+    environment: dict[str, Any]
+    upload_mb: int
+    memory_mb: int
+    database: str
+    volumes: list[str]
+    packages: list[str]
+    build_packages: list[str]
+    dockerfile: str
+    port: int | None
+    protocol: str
+    build_secrets: list[str]
+    tls: str
+    certificate: str
+    certificate_key: str
+    given: dict[str, Any] = field(repr=False, compare=False)
+
+    @classmethod
+    def from_entry(
+        cls, entry: Mapping[str, Any], inherited: Mapping[str, Any] | None = None
+    ) -> App:
+        """
+        Complete an entry.
+
+        Parameters
+        ----------
+        entry : mapping
+            An entry of ``apps`` that preflight has checked, or one that is complete already.
+        inherited : mapping, optional
+            Values of the variables that `INHERITED` names.
+
+        Returns
+        -------
+        App
+            The app.
+
+        Raises
+        ------
+        ValueError
+            If a value is not of its key's type.
+        """
+        values = {}
+        for key, option in entry_options().items():
+            value = setting(entry, key)
+            if value is None and key in INHERITED:
+                value = (inherited or {}).get(INHERITED[key])
+            values[key] = _converted(value, option)
+        values["domains"] = [ascii_domain(domain) for domain in values["domains"]]
+        return cls(**values, given=dict(entry.get("given") or entry))
+
+    # -- what it is -------------------------------------------------------------------------------
+
+    @property
+    def has_dockerfile(self) -> bool:
+        """Whether it brings an image of its own, which speaks on a port and not on our socket."""
+        return bool(self.dockerfile)
+
+    @property
+    def kind(self) -> str:
+        """What nginx speaks at a release's socket: ``http`` to the relay of an own image."""
+        return "http" if self.has_dockerfile else "uwsgi"
+
+    @property
+    def image(self) -> str:
+        """Repository of its images; a release's id is the tag."""
+        return f"flask-vps/{self.name}"
+
+    @property
+    def mounts(self) -> list[dict[str, str]]:
+        """
+        Volumes, each with its ``name`` and its ``path`` in the container.
+
+        No app has a dot in its name, so it keeps the volumes of `a` apart from those of `a-b`.
+        """
+        paths = [volume_path(path) or path for path in self.volumes]
+        if self.database == "sqlite":
+            paths.append("/data")
+        return [
+            {"name": f"{self.name}.{volume_name(path)}", "path": path}
+            for path in dict.fromkeys(paths)
+        ]
+
+    @property
+    def release_keys(self) -> dict[str, Any]:
+        """The part of the entry that a release is named after."""
+        return {key: value for key, value in self.given.items() if key not in NOT_OF_RELEASE}
+
+    # -- its build --------------------------------------------------------------------------------
+
+    @property
+    def source_needs(self) -> dict[str, list[str]]:
+        """What the source must hold: by the variable that asks, paths of which one is enough."""
+        needs = {key: [getattr(self, key)] for key in ("dockerfile", "static")}
+        needs = {key: paths for key, paths in needs.items() if paths[0]}
+        if not self.has_dockerfile:
+            needs["source"] = list(INSTALLABLE)
+        return {f"apps.{self.name}.{key}": paths for key, paths in needs.items()}
+
+    @property
+    def build_reads(self) -> list[str]:
+        """Secrets that the build may read; a Dockerfile of the app's own only those it names."""
+        if not self.has_dockerfile:
+            return list(BUILD_SECRETS)
+        return [name for name in BUILD_SECRETS if name in self.build_secrets]
+
+    @property
+    def loader(self) -> str:
+        """
+        The line of ``uwsgi.ini`` that loads the app.
+
+        uWSGI's own ``module`` knows neither arguments nor dotted callables, so for these it is
+        Python that says the same.
+        """
+        path, _, target = self.module.partition(":")
+        if re.fullmatch(r"\w*(\(\))?", target):
+            return f"module = {self.module}"
+        name = re.split(r"\W", target, maxsplit=1)[0]
+        # In uWSGI's files a percent sign begins a placeholder.
+        code = f"from {path} import {name}; application = {target}".replace("%", "%%")
+        return f"eval = {code}"
+
+    # -- its secrets and variables ----------------------------------------------------------------
+
+    def secrets(self, given: Mapping[str, str]) -> dict[str, str]:
+        """
+        Join the app's own secrets with what follows from them.
+
+        Parameters
+        ----------
+        given : mapping of str to str
+            The app's part of ``vault_app_secrets``.
+
+        Returns
+        -------
+        dict of str to str
+            All secrets by name. An address of the app's own comes before the one of its database.
+        """
+        url = {}
+        if self.database == "postgres" and "POSTGRES_PASSWORD" in given:
+            password = quote(str(given["POSTGRES_PASSWORD"]), safe="")
+            url = {"DATABASE_URL": f"postgresql://{self.name}:{password}@db:5432/{self.name}"}
+        elif self.database == "sqlite":
+            url = {"DATABASE_URL": "sqlite:////data/app.db"}
+        return {**url, **given}
+
+    def shared_secrets(self, given: Collection[str]) -> list[str]:
+        """Name the secrets that the database knows as well, so that a rollback keeps them."""
+        is_ours = self.database == "postgres" and "DATABASE_URL" not in given
+        return ["DATABASE_URL", "POSTGRES_PASSWORD"] if is_ours else []
+
+    def variables(self, secrets: Collection[str]) -> dict[str, Any]:
+        """
+        List what the app finds in its environment.
+
+        Parameters
+        ----------
+        secrets : collection of str
+            Names of its secrets, each of which is a file.
+
+        Returns
+        -------
+        dict of str to Any
+            Values by name. Those of the entry come last, so that they win.
+        """
+        found: dict[str, Any] = {
+            "APP_ENV": "production",
+            "TRUSTED_PROXY_HOPS": "1",
+            "HEALTH_HOST": self.domains[0],
+            "HEALTH_PATH": self.health,
+            "HOME": "/tmp",  # noqa: S108  # of the container
+            "USER": self.name,
+        }
+        if self.module:
+            found["FLASK_APP"] = self.module
+        if self.has_dockerfile:
+            # Its image knows neither our user nor who is in front.
+            found |= {"FORWARDED_ALLOW_IPS": "*", "PORT": str(self.port)}
+        found |= {f"{name}_FILE": f"/run/secrets/{name}" for name in secrets}
+        return found | self.environment
+
+    # -- for playbooks and templates --------------------------------------------------------------
+
+    def entry(self) -> dict[str, Any]:
+        """Return the completed entry, as the role ``app`` takes it."""
+        return asdict(self)
+
+    def derived(self, given: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """
+        Return what follows from the entry, for templates and tasks, which only print it.
+
+        Parameters
+        ----------
+        given : mapping of str to str, optional
+            The app's part of ``vault_app_secrets``. Only names of secrets are returned.
+
+        Returns
+        -------
+        dict of str to Any
+            Values by name.
+        """
+        secrets = sorted(self.secrets(given or {}))
+        return {
+            "build_reads": self.build_reads,
+            "has_dockerfile": self.has_dockerfile,
+            "image": self.image,
+            "is_git": is_git(self.source),
+            "kind": self.kind,
+            "link": LINKS[self.kind],
+            "loader": self.loader,
+            "mounts": self.mounts,
+            "secrets": secrets,
+            "shared_secrets": self.shared_secrets(given or {}),
+            "source_needs": self.source_needs,
+            "variables": self.variables(secrets) if self.domains else {},
+        }
+
+
+def _converted(value: Any, option: Mapping[str, Any]) -> Any:
+    """Convert a value to its option's type; what is not set is empty, but for numbers."""
+    kind = option.get("type", "str")
+    if kind == "int":
+        return None if value is None else int(str(value).strip())
+    if kind in ("list", "dict"):
+        return {"list": list, "dict": dict}[kind](value or ())
+    return "" if value is None else str(value)
