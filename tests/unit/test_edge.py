@@ -89,7 +89,7 @@ def release(environment: dict[str, str]) -> dict[str, Any]:
         "app_entry": app.entry(),
         "docker_health_pace": {},
         "__app_built": {"images": [image(environment)]},
-        "__app": app.derived() | {"variables": {"PORT": "80"}},
+        "__app_model": app.derived() | {"variables": {"PORT": "80"}},
     }
     return yaml.safe_load(templates.get_template("release/compose.yml.j2").render(values))
 

@@ -17,7 +17,7 @@ from checks.apps import check_name
 from checks.domains import ascii_domain
 from checks.host import Server, check_server, postgres_major
 from checks.report import UNKNOWN, Finding
-from checks.site import Site, check_address, check_site
+from checks.site import Site, check_address, check_site, concerning
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec

@@ -27,7 +27,7 @@ def render(name: str, kind: str) -> str:
         "app_entry": app.entry(),
         "app_releases_kept": 5,
         "__app_claims": CLAIMS,
-        "__app": app.derived(),
+        "__app_model": app.derived(),
     }
     return environment.get_template(name).render(values)
 

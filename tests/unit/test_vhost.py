@@ -21,7 +21,7 @@ def render(name: str, **entry: str) -> str:
         app_entry=app.entry(),
         app_releases_kept=2,
         __app_claims=[],
-        __app=app.derived(),
+        __app_model=app.derived(),
         __app_static_slots=["current", "kept-1", "kept-2"],
     )
 
