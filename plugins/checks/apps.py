@@ -7,6 +7,7 @@ from typing import Any
 from module_utils.app import (
     INSTALLABLE,
     NAME,
+    RANGES,
     is_git,
     is_present,
     setting,
@@ -26,14 +27,6 @@ PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?(=[A-Za-z0-9.+:~-]+)?")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 PROCESS = re.compile(r"(?=.{1,31}\Z)[a-z0-9]+(-+[a-z0-9]+)*")
 SCHEDULE = re.compile(r"[\w*/,-]+([ \t]+[\w*/,-]+){4}", re.ASCII)
-# Smallest and largest value that make sense.
-RANGES = {
-    "processes": (1, 64),
-    "threads": (1, 256),
-    "upload_mb": (1, 65536),
-    "memory_mb": (32, 1048576),
-    "port": (1, 65535),
-}
 REQUIRED = {
     "source": "Name the app's folder on this machine, or a git URL",
     "domains": "Name the host names that point to the server",

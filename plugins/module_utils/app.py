@@ -24,6 +24,14 @@ VOLUME = re.compile(r"(/[A-Za-z0-9_.-]+)+")
 INSTALLABLE = ("requirements.txt", "pyproject.toml", "setup.py")
 # BuildKit secrets that a build may need for its downloads.
 BUILD_SECRETS = ("ca_bundle", "pip_index_url")
+# Smallest and largest value that make sense.
+RANGES = {
+    "processes": (1, 64),
+    "threads": (1, 256),
+    "upload_mb": (1, 65536),
+    "memory_mb": (32, 1048576),
+    "port": (1, 65535),
+}
 # Keys whose default is a variable of the inventory.
 INHERITED = {"memory_mb": "app_memory_mb", "tls": "tls"}
 # Keys that change the edge or the jobs alone, so a new value makes no new release. The content of
