@@ -231,7 +231,7 @@ class ActionModule(ActionBase):
             values.update(yaml.safe_load(file.read_text()) or {})
         named = [site.get("images_upstream", values["images_upstream"]), site.images]
         registry = {k: v for names in named if isinstance(names, dict) for k, v in names.items()}
-        recipe = (ROOT / "roles/images/files/postgres/Dockerfile").read_text()
+        recipe = (ROOT / "images/postgres/Dockerfile").read_text()
         packaged = re.search(r"postgresql-(\d+)", recipe)
         if image := site.get("postgres_image"):
             major = server_rules.postgres_major(image)

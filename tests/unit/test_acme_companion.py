@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-FILES = Path(__file__).parents[2] / "roles/images/files"
+FILES = Path(__file__).parents[2] / "images"
 PROGRAMS = [str(FILES / "nginx-proxy"), str(FILES / "acme-companion")]
 sys.path[:0] = PROGRAMS
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-IMAGE = Path(__file__).parents[2] / "roles/images/files/nginx-proxy"
+IMAGE = Path(__file__).parents[2] / "images/nginx-proxy"
 sys.path.insert(0, str(IMAGE))
 
 from dockergen.cli import parse_args, write_if_changed  # noqa: E402

@@ -16,7 +16,7 @@ from edge import edge_labels, without_edge_variables
 
 ROOT = Path(__file__).parents[2]
 ROLE = ROOT / "roles/app"
-FILES = ROOT / "roles/images/files"
+FILES = ROOT / "images"
 sys.path[:0] = [str(FILES / "nginx-proxy"), str(FILES / "acme-companion")]
 
 from companion.wanted import read_wanted  # noqa: E402

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from image_archives import images_in
+
 from images import archives_of, image_name, missing_images, without_digest
 
 ROLE = Path(__file__).parents[2] / "roles/images"
