@@ -12,15 +12,12 @@ import jinja2
 import pytest
 import yaml
 from checks.edge import EDGE_VARIABLE
+from companion.wanted import read_wanted
+from dockergen.settings import CONTAINER_PATTERNS, UNSUPPORTED, read_backend
 from edge import edge_labels, without_edge_variables
 
 ROOT = Path(__file__).parents[2]
 ROLE = ROOT / "roles/app"
-FILES = ROOT / "images"
-sys.path[:0] = [str(FILES / "nginx-proxy"), str(FILES / "acme-companion")]
-
-from companion.wanted import read_wanted  # noqa: E402
-from dockergen.settings import CONTAINER_PATTERNS, UNSUPPORTED, read_backend  # noqa: E402
 
 HOSTILE = {
     "PATH": "/bin",

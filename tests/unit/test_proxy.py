@@ -141,7 +141,7 @@ def test_a_site_outlives_a_short_absence_of_the_container_with_its_names() -> No
 
 
 def test_a_foreign_nginx_has_each_file_that_generated_configuration_includes() -> None:
-    generated = IMAGES / "nginx-proxy/nginx.tmpl"
+    generated = IMAGES / "nginx-proxy/src/nginx.tmpl"
     assert "include /etc/nginx/network_internal.conf;" in generated.read_text()
     assert "./network_internal.conf" in mounts(compose("split")["services"]["nginx"])
 
