@@ -7,9 +7,12 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from action.preflight import ActionModule
+from checks.site import Site
 from image_archives import images_in
 
 from images import archives_of, image_name, missing_images, without_digest
@@ -133,6 +136,30 @@ def test_an_image_gets_a_new_tag_when_its_content_changes_and_only_then(tmp_path
     changed = {image for image in before if before[image] != after[image]}
     # The companion stands on docker-gen's image.
     assert changed == {"docker_gen", "nginx_proxy", "acme_companion"}
+
+    versions = tmp_path / "roles/images/defaults/main/versions.yml"
+    versions.write_text(re.sub(r"(images_postgres_major:) \d+", r"\1 99", versions.read_text()))
+    newer = debian_names(tmp_path)
+    assert {image for image in after if after[image] != newer[image]} == {"postgres"}
+
+
+def test_postgres_is_built_in_the_version_that_preflight_expects() -> None:
+    versions = yaml.safe_load((ROLE / "defaults/main/versions.yml").read_text())
+    major = versions["images_postgres_major"]
+    recipe = (ROOT / "images/postgres/Dockerfile").read_text()
+    assert "postgresql-${POSTGRES_MAJOR}" in recipe
+    assert str(major) not in recipe
+    recipes = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__images_recipes"]
+    assert "images_postgres_major" in recipes["postgres"]["args"]["POSTGRES_MAJOR"]
+
+    def expected(**values: Any) -> int | None:
+        return ActionModule._defaults(None, Site(values, {}, {}))["postgres"]
+
+    assert expected(images_source="debian") == major
+    assert expected(images_source="debian", images_postgres_major="99") == 99
+    upstream = {"postgres": "postgres:98-trixie"}
+    assert expected(images_source="registry", images_upstream=upstream) == 98
+    assert expected(images_source="debian", postgres_image="postgres:97") == 97
 
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "images").glob("*/Dockerfile")), ids=str)
