@@ -256,14 +256,10 @@ class ActionModule(ActionBase):
         values = self._role_defaults()
         named = [site.get("images_upstream", values["images_upstream"]), site.images]
         registry = {k: v for names in named if isinstance(names, dict) for k, v in names.items()}
-        recipe = (ROOT / "roles/images/files/postgres/Dockerfile").read_text()
-        packaged = re.search(r"postgresql-(\d+)", recipe)
-        if image := site.get("postgres_image"):
-            major = server_rules.postgres_major(image)
-        elif site.get("images_source", values.get("images_source")) == "debian":
-            major = int(packaged[1]) if packaged else None
-        else:
-            major = server_rules.postgres_major(registry.get("postgres"))
+        built = f"postgres:{site.get('images_postgres_major', values['images_postgres_major'])}"
+        debian = site.get("images_source", values.get("images_source")) == "debian"
+        image = site.get("postgres_image") or (built if debian else registry.get("postgres"))
+        major = server_rules.postgres_major(image)
         ports = [site.get(n, values.get(n)) for n in ("proxy_http_port", "proxy_https_port")]
         return {"ports": ports, "postgres": major, "app_memory_mb": values["app_memory_mb"]}
 

@@ -4,7 +4,7 @@ import datetime
 import re
 from dataclasses import dataclass
 
-# Ours: roles/images/files/acme-companion/companion/service.py.
+# Ours: images/acme-companion/src/companion/service.py.
 _REFUSED = re.compile(
     r"acme-companion: (?P<name>\S+): no certificate, next try in \d+ s: (?P<why>.*)"
 )

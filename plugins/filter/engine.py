@@ -1,7 +1,5 @@
 """Filters about Docker engines: what their configuration may become, and what each version can."""
 
-import base64
-import hashlib
 import json
 import re
 from typing import Any
@@ -230,61 +228,6 @@ def missing_packages(
     return [*(source[tool] for tool in lacking), "python3-requests"]
 
 
-def key_fingerprint(armoured: str) -> str:
-    """
-    Compute the fingerprint of an OpenPGP key.
-
-    Parameters
-    ----------
-    armoured : str
-        The public key, in ASCII armour.
-
-    Returns
-    -------
-    str
-        Forty hexadecimal digits (RFC 4880, section 12.2).
-
-    Raises
-    ------
-    AnsibleFilterError
-        When the text holds no public key of version 4.
-    """
-    block = re.search(
-        r"-----BEGIN PGP PUBLIC KEY BLOCK-----\s*?\n(.*?)-----END", armoured.replace("\r", ""), re.S
-    )
-    try:
-        body = block[1].partition("\n\n")[2] or block[1]
-        lines = [line for line in body.splitlines() if line and not line.startswith("=")]
-        packet = base64.b64decode("".join(lines), validate=True)
-        start, length = _packet(packet)
-        key = packet[start : start + length]
-        if key[0] != 4 or len(key) != length:
-            raise ValueError
-    except (TypeError, ValueError, IndexError) as error:
-        raise AnsibleFilterError("This is no OpenPGP public key of version 4") from error
-    prefix = b"\x99" + length.to_bytes(2, "big")
-    return hashlib.sha1(prefix + key).hexdigest().upper()  # noqa: S324  # as the RFC has it
-
-
-def _packet(data: bytes) -> tuple[int, int]:
-    """Find start and length of the first packet, which is to be a public key."""
-    tag = data[0]
-    if tag & 0x40:
-        kind, first = tag & 0x3F, data[1]
-        if first < 192:
-            start, length = 2, first
-        elif first < 224:
-            start, length = 3, ((first - 192) << 8) + data[2] + 192
-        else:
-            start, length = 6, int.from_bytes(data[2:6], "big")
-    else:
-        kind, size = (tag >> 2) & 0x0F, 1 << (tag & 3)
-        start, length = 1 + size, int.from_bytes(data[1 : 1 + size], "big")
-    if kind != 6:
-        raise ValueError
-    return start, length
-
-
 class FilterModule:
     """Give the filters to Ansible."""
 
@@ -296,7 +239,6 @@ class FilterModule:
             "has_ipv6": has_ipv6,
             "health_pace": health_pace,
             "ipv6_options": ipv6_options,
-            "key_fingerprint": key_fingerprint,
             "missing_packages": missing_packages,
             "translates_ipv6": translates_ipv6,
         }

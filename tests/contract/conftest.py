@@ -1,12 +1,6 @@
 """Fixtures for contract tests. They need an engine and the images named in lab.py."""
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from lab import Lab
 
 

@@ -12,16 +12,13 @@ import jinja2
 import pytest
 import yaml
 from checks.edge import EDGE_VARIABLE
+from companion.wanted import read_wanted
+from dockergen.settings import CONTAINER_PATTERNS, UNSUPPORTED, read_backend
 from edge import edge_labels, without_edge_variables
 from module_utils.app import App
 
 ROOT = Path(__file__).parents[2]
 ROLE = ROOT / "roles/app"
-FILES = ROOT / "roles/images/files"
-sys.path[:0] = [str(FILES / "nginx-proxy"), str(FILES / "acme-companion")]
-
-from companion.wanted import read_wanted  # noqa: E402
-from dockergen.settings import CONTAINER_PATTERNS, UNSUPPORTED, read_backend  # noqa: E402
 
 HOSTILE = {
     "PATH": "/bin",

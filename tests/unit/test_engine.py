@@ -1,6 +1,10 @@
 """What may become of an engine that somebody else set up, and what each version is told."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +12,10 @@ import jinja2
 import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
-from engine import daemon_options, engine_major, health_pace, key_fingerprint, missing_packages
+from engine import daemon_options, engine_major, health_pace, missing_packages
 
-ROLE = Path(__file__).parents[2] / "roles/docker"
+ROOT = Path(__file__).parents[2]
+ROLE = ROOT / "roles/docker"
 OURS = yaml.safe_load((ROLE / "defaults/main.yml").read_text())["docker_daemon_options"]
 TOOLS = {
     "debian": {"compose": "docker-compose", "buildx": "docker-buildx"},
@@ -18,20 +23,6 @@ TOOLS = {
 }
 WANTED = ["docker.io", "docker-compose", "docker-buildx", "python3-requests"]
 BOTH = ["compose", "buildx"]
-
-# A key that was made for this test alone.
-KEY = """\
------BEGIN PGP PUBLIC KEY BLOCK-----
-
-mDMEawP+ehYJKwYBBAHaRw8BAQdAaP8aWegckgaznoKJVU10xZk9ldR8fZhR486P
-5PXju520DmZsYXNrLXZwcyB0ZXN0iJAEExYIADgWIQRZefS52VnspaGlwuozabJW
-A+d6QgUCawP+egIbAwULCQgHAgYVCgkICwIEFgIDAQIeAQIXgAAKCRAzabJWA+d6
-QuUPAP9GyzK1g4quqYk2vCEeIfoW+5bwDFrYeDTcoD01IfAeKQEAkCCCo3Rds24y
-IEUIRzP5ElCAGXxCsfSXNEQrSHYqzAc=
-=rWLJ
------END PGP PUBLIC KEY BLOCK-----
-"""
-FINGERPRINT = "5979F4B9D959ECA5A1A5C2EA3369B25603E77A42"
 
 
 @pytest.mark.parametrize(
@@ -138,15 +129,50 @@ def test_engine_of_unknown_origin_without_compose_is_refused() -> None:
         missing_packages(WANTED, True, [], BOTH, TOOLS)
 
 
-def test_fingerprint_is_the_one_that_gpg_shows() -> None:
-    assert key_fingerprint(KEY) == FINGERPRINT
-    assert key_fingerprint(KEY.replace("\n", "\r\n")) == FINGERPRINT
+def test_only_the_known_key_of_dockers_archive_is_accepted(tmp_path: Path) -> None:
+    known, other = "A" * 40, "B" * 40
 
+    def shown(*fingerprints: str) -> str:
+        """Write what gpg shows of keys that have a subkey each."""
+        lines = "pub:-:255:22:01::::::scSC::\nfpr:::::::::{}:\nuid:-::::\nsub:-:\nfpr:::::::::{}:"
+        return "\n".join(lines.format(key, "C" * 40) for key in fingerprints)
 
-@pytest.mark.parametrize("text", ["", "<html>", KEY.replace("m", "!", 1), KEY[:60]])
-def test_what_is_no_key_has_no_fingerprint(text: str) -> None:
-    with pytest.raises(AnsibleFilterError, match="no OpenPGP public key"):
-        key_fingerprint(text)
+    cases = {
+        "known": shown(known),
+        "other": shown(other),
+        "both": shown(known, other),
+        "subkey": shown(other).replace("C" * 40, known),
+        "none": "",
+    }
+    tasks = yaml.safe_load((ROLE / "tasks/upstream.yml").read_text())
+    (check,) = [task for task in tasks if "ansible.builtin.assert" in task]
+    key = {"url": "https://download.example/gpg"}
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "vars": {"docker_upstream_fingerprint": "aaaa " * 10, "__docker_key": key},
+        "tasks": [
+            check
+            | {
+                "name": f"Case {case}",
+                "ignore_errors": True,
+                "vars": check["vars"] | {"__docker_gpg": {"stdout": text}},
+            }
+            for case, text in cases.items()
+        ],
+    }
+    playbook = tmp_path / "keys.yml"
+    playbook.write_text(yaml.safe_dump([play]))
+    command = [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "-c", "local"]
+    environment = os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    done = subprocess.run(
+        [*command, str(playbook)], env=environment, capture_output=True, text=True, check=False
+    )
+    results = re.findall(r"TASK \[Case (\w+)\][^\n]*\n(?:[^\n]*\n)*?(ok|fatal):", done.stdout)
+    assert results == [(case, "ok" if case == "known" else "fatal") for case in cases], done.stdout
+    words = " ".join(done.stdout.split())
+    assert f"has the fingerprint {known}, {other}, which is not docker_upstream_fi" in words
+    assert "has the fingerprint none, which is not" in words
 
 
 @pytest.mark.parametrize("release", ["bookworm", "trixie", "noble"])

@@ -1,14 +1,24 @@
 import io
 import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from action.preflight import ActionModule
+from checks.site import Site
 from image_archives import images_in
+
 from images import archives_of, image_name, missing_images, without_digest
 
-ROLE = Path(__file__).parents[2] / "roles/images"
+ROOT = Path(__file__).parents[2]
+ROLE = ROOT / "roles/images"
 DIGEST = "sha256:" + "a" * 64
 
 
@@ -83,3 +93,79 @@ def test_names_are_there_for_a_role_that_runs_alone_by_its_tag() -> None:
     tasks = yaml.safe_load((ROLE / "tasks/main.yml").read_text())
     (naming,) = [t for t in tasks if "images_names" in t.get("ansible.builtin.set_fact", {})]
     assert naming["tags"] == ["always"]
+
+
+def debian_names(root: Path) -> dict[str, str]:
+    """Compute the names of the images that the role in a copy of the project would build."""
+    role = root / "roles/images"
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "vars": {"role_path": str(role)},
+        "vars_files": [f"{role}/defaults/main/versions.yml", f"{role}/vars/main.yml"],
+        "tasks": [{"ansible.builtin.debug": {"var": "__images_names.debian"}}],
+    }
+    playbook = root / "names.yml"
+    playbook.write_text(yaml.safe_dump([play]))
+    command = [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "-c", "local"]
+    environment = os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    done = subprocess.run(
+        [*command, str(playbook)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return dict(re.findall(r"(\w+): (flask-vps/\S+)", done.stdout))
+
+
+def test_an_image_gets_a_new_tag_when_its_content_changes_and_only_then(tmp_path: Path) -> None:
+    for folder in ("roles/images", "images"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    before = debian_names(tmp_path)
+
+    # Releases are named after these two: another tag, for a comment even, releases every app anew
+    # (nginx: every app with a dockerfile). Change them together with a line in CHANGELOG.md.
+    assert before["python"] == "flask-vps/python:8552ff2e42c0"
+    assert before["nginx"] == "flask-vps/nginx:9c6bf6cd79e9"
+
+    for image in ("nginx-proxy", "acme-companion"):
+        (tmp_path / "images" / image / "README.md").write_text("other words")
+        (tmp_path / "images" / image / "tests/test_more.py").write_text("")
+    assert debian_names(tmp_path) == before
+
+    (tmp_path / "images/nginx-proxy/src/dockergen/model.py").write_text("")
+    after = debian_names(tmp_path)
+    changed = {image for image in before if before[image] != after[image]}
+    # The companion stands on docker-gen's image.
+    assert changed == {"docker_gen", "nginx_proxy", "acme_companion"}
+
+    versions = tmp_path / "roles/images/defaults/main/versions.yml"
+    versions.write_text(re.sub(r"(images_postgres_major:) \d+", r"\1 99", versions.read_text()))
+    newer = debian_names(tmp_path)
+    assert {image for image in after if after[image] != newer[image]} == {"postgres"}
+
+
+def test_postgres_is_built_in_the_version_that_preflight_expects() -> None:
+    versions = yaml.safe_load((ROLE / "defaults/main/versions.yml").read_text())
+    major = versions["images_postgres_major"]
+    recipe = (ROOT / "images/postgres/Dockerfile").read_text()
+    assert "postgresql-${POSTGRES_MAJOR}" in recipe
+    assert str(major) not in recipe
+    recipes = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__images_recipes"]
+    assert "images_postgres_major" in recipes["postgres"]["args"]["POSTGRES_MAJOR"]
+
+    def expected(**values: Any) -> int | None:
+        return ActionModule._defaults(None, Site(values, {}, {}))["postgres"]
+
+    assert expected(images_source="debian") == major
+    assert expected(images_source="debian", images_postgres_major="99") == 99
+    upstream = {"postgres": "postgres:98-trixie"}
+    assert expected(images_source="registry", images_upstream=upstream) == 98
+    assert expected(images_source="debian", postgres_image="postgres:97") == 97
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "images").glob("*/Dockerfile")), ids=str)
+def test_a_recipe_copies_what_stands_beside_it(recipe: Path) -> None:
+    for words in re.findall(r"^COPY (.+)", recipe.read_text(), re.MULTILINE):
+        *sources, _ = words.split()
+        assert [name for name in sources if not (recipe.parent / name).exists()] == []
+        if (recipe.parent / ".dockerignore").exists():
+            assert {name.partition("/")[0] for name in sources} == {"src"}

@@ -9,9 +9,11 @@ import jinja2
 import pytest
 import yaml
 from ansible.plugins.test import core
+
 from images import docker_gen_waits
 
 ROLE = Path(__file__).parents[2] / "roles/proxy"
+IMAGES = Path(__file__).parents[2] / "images"
 DOCKER_GEN = ["docker-gen", "-watch", "-wait", "100ms:500ms", "label=$NGINX", "/app/nginx.tmpl"]
 SOCKET = "/var/run/docker.sock"
 # In the containers, where it is a tmpfs.
@@ -132,14 +134,14 @@ def test_a_site_outlives_a_short_absence_of_the_container_with_its_names() -> No
     assert command == [*DOCKER_GEN[:3], "2s:4s", "label=$$NGINX", "/app/nginx.tmpl"]
     assert docker_gen_waits(["docker-gen", "-watch"], "2s:4s") == ["docker-gen", "-watch"]
     # Our own image has the option, too.
-    recipe = (ROLE.parent / "images/files/nginx-proxy/Dockerfile").read_text()
+    recipe = (IMAGES / "nginx-proxy/Dockerfile").read_text()
     assert '"-wait", "' in recipe
     # Check mode may find no image.
     assert compose("split", __proxy_docker_gen={"images": []})["services"]["docker-gen"]
 
 
 def test_a_foreign_nginx_has_each_file_that_generated_configuration_includes() -> None:
-    generated = ROLE.parent / "images/files/nginx-proxy/nginx.tmpl"
+    generated = IMAGES / "nginx-proxy/src/nginx.tmpl"
     assert "include /etc/nginx/network_internal.conf;" in generated.read_text()
     assert "./network_internal.conf" in mounts(compose("split")["services"]["nginx"])
 

@@ -5,16 +5,10 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-
-FILES = Path(__file__).parents[2] / "roles/images/files"
-PROGRAMS = [str(FILES / "nginx-proxy"), str(FILES / "acme-companion")]
-sys.path[:0] = PROGRAMS
-
-from companion import service  # noqa: E402
-from companion.acme import (  # noqa: E402
+from companion import service
+from companion.acme import (
     AcmeSh,
     CaUnreachableError,
     OrderError,
@@ -23,8 +17,8 @@ from companion.acme import (  # noqa: E402
     complete,
     raise_failure,
 )
-from companion.certificate import Certificate, due, install, last_ca, link, parse, status  # noqa: E402
-from companion.wanted import Wanted, read_wanted, split_names  # noqa: E402
+from companion.certificate import Certificate, due, install, last_ca, link, parse, status
+from companion.wanted import Wanted, read_wanted, split_names
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 WANTED = Wanted(
@@ -394,11 +388,10 @@ made.run_pass = run_pass
 made.follow_events = lambda wake: None
 made.serve()
 """
-    path = os.pathsep.join(PROGRAMS)
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True, text=True, timeout=60, check=False,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     assert done.stdout == "woken\n", done.stderr
 

@@ -10,23 +10,20 @@ import time
 from pathlib import Path
 
 import pytest
-
-IMAGE = Path(__file__).parents[2] / "roles/images/files/nginx-proxy"
-sys.path.insert(0, str(IMAGE))
-
-from dockergen.cli import parse_args, write_if_changed  # noqa: E402
-from dockergen.docker_api import (  # noqa: E402
+from dockergen.cli import parse_args, write_if_changed
+from dockergen.docker_api import (
     Docker,
     DockerError,
     own_id,
     parse_filters,
     parse_wait,
 )
-from dockergen.model import build, certificate_for  # noqa: E402
-from dockergen.render import render  # noqa: E402
-from dockergen.settings import Config, SettingError, check_host  # noqa: E402
+from dockergen.model import build, certificate_for
+from dockergen.render import render
+from dockergen.settings import Config, SettingError, check_host
 
-TEMPLATE = IMAGE / "nginx.tmpl"
+SRC = Path(__file__).parents[1] / "src"
+TEMPLATE = SRC / "nginx.tmpl"
 NGINX = {"Name": "/nginx", "NetworkSettings": {"Networks": {"edge": {"Gateway": "172.18.0.1"}}}}
 
 
@@ -345,7 +342,7 @@ print("here", flush=True)
 queue.SimpleQueue().get(timeout=30)
 """
     command = [sys.executable, "-c", program]
-    with subprocess.Popen(command, cwd=IMAGE, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(command, cwd=SRC, stdout=subprocess.PIPE) as process:
         process.stdout.readline()
         time.sleep(0.02)
         for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGCONT):
