@@ -337,12 +337,12 @@ def test_an_adopted_release_is_found_at_its_old_socket(mounts: Mounts) -> None:
 
 
 def _answers(monkeypatch: pytest.MonkeyPatch, answers: dict[tuple[str, str], int]) -> None:
-    def ask(domain: str, _: int, path: str) -> int:
+    def status_of(domain: str, _: int, path: str) -> int:
         if (domain, path) not in answers:
             raise release_served.UnreachableError(domain)
         return answers[domain, path]
 
-    monkeypatch.setattr(release_served, "ask", ask)
+    monkeypatch.setattr(release_served, "status_of", status_of)
 
 
 OPTIONS = {
