@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import jinja2
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 OLD, NEW = 10001, 20000
@@ -410,3 +412,19 @@ def test_the_numbers_file_is_whole_or_old(tmp_path: Path) -> None:
     app_uid.write(path, {"shop": 20000})
     assert json.loads(path.read_text()) == {"shop": 20000}
     assert [file.name for file in tmp_path.iterdir()] == ["uids.json"]
+
+
+def test_a_rollback_without_facts_closes_a_network_that_it_makes() -> None:
+    """Somebody may have pruned the networks that no container used."""
+    tasks = yaml.safe_load((ROOT / "roles/app/tasks/storage.yml").read_text())
+    [close] = [task for task in tasks if "Close the server" in task["name"]]
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined)  # noqa: S701
+    environment.tests["changed"] = lambda result: result["changed"]
+    when = environment.compile_expression(close["when"], undefined_to_none=False)
+    for facts, closed in (
+        ({}, True),
+        ({"service_mgr": "systemd"}, True),
+        ({"service_mgr": "sysvinit"}, False),
+    ):
+        assert when(__app_network={"changed": True}, ansible_facts=facts) is closed
+        assert when(__app_network={"changed": False}, ansible_facts=facts) is False
