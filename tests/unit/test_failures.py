@@ -1,6 +1,14 @@
 """What an operator reads when a task has failed."""
 
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pytest
+import yaml
 from failures import failure_reason, unfinished_release
+
+TASKS = Path(__file__).parents[2] / "roles/app/tasks"
 
 
 def test_a_loop_names_the_items_that_failed() -> None:
@@ -31,3 +39,39 @@ def test_a_failure_after_the_switch_says_who_has_the_traffic() -> None:
     assert '- "Let older releases stop" failed:\n  409\n' in said
     assert "  CA said no\n  for a.test\n" in said
     assert "after shop in `apps` were not deployed" in said
+
+
+def test_a_failure_after_a_rollback_s_switch_does_not_ask_for_another_one() -> None:
+    left = [{"step": "App | Let older releases stop", "reason": "409"}]
+    said = unfinished_release(left, "shop", "abc", is_rollback=True)
+    assert "run the same command again" not in said
+    assert "would lead one release further back" in said
+
+
+def includes(file: str) -> list[tuple[str, str]]:
+    """List the steps of a run, in order, and the file that each of them is done by."""
+    found = []
+    for task in yaml.safe_load((TASKS / file).read_text()):
+        included: Any = task.get("ansible.builtin.include_tasks")
+        if not included or "loop" not in task:
+            continue
+        render = jinja2.Environment().from_string  # noqa: S701 # it is not HTML
+        steps = task["loop"]
+        if isinstance(steps, str):
+            # Neither a first deploy, nor one that changes nothing; and not check mode.
+            text = render(steps).render(__app_releases={"live": "a"}, __app_id="b")
+            steps = yaml.safe_load(text)
+        found += [(step, render(included["file"]).render(__app_step=step)) for step in steps]
+    return found
+
+
+@pytest.mark.parametrize("run", ["main.yml", "rollback.yml"])
+def test_what_fails_after_the_switch_ends_no_run_at_once(run: str) -> None:
+    steps = includes(run)
+    names = [step for step, _ in steps]
+    after = steps[names.index("switch") + 1 :]
+    # The one that takes the switch back says so itself.
+    assert ("verify", "verify.yml") in after
+    assert {file for step, file in after if step != "verify"} == {"finish.yml"}
+    # The control: what fails before the switch ends the run.
+    assert "finish.yml" not in {file for _, file in steps[: names.index("switch") + 1]}
