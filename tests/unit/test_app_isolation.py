@@ -327,6 +327,36 @@ def test_folders_of_ended_releases_go(mounts: Mounts) -> None:
 
 
 @as_root
+def test_a_link_to_a_release_that_has_gone_goes_with_it(mounts: Mounts) -> None:
+    """Of an app that changed its protocol; see `live_release`."""
+    for release in ("a", "b"):
+        mounts.routes().add("shop", release, "20000")
+    (mounts.folder / "shop/current").symlink_to("a")
+    (mounts.folder / "shop/current-http").symlink_to("b")
+    mounts.routes().keep("shop", "b")
+    assert {path.name for path in (mounts.folder / "shop").iterdir()} == {"b", "current-http"}
+
+
+@as_root
+def test_the_folder_may_lie_behind_a_link(mounts: Mounts, tmp_path: Path) -> None:
+    """An operator has put /opt/flask-vps on a disk of its own; the kernel names that one."""
+    link = tmp_path / "opt"
+    link.symlink_to(mounts.folder)
+    for _ in range(2):
+        routes.Routes(link, mounts.proc).add("shop", "a", "20000")
+    assert [words[1] for words in mounts.said] == [
+        "--bind",
+        "--make-private",
+        "--make-shared",
+        "-t",
+    ]
+    assert {words[-1] for words in mounts.said} == {
+        str(mounts.folder),
+        str(mounts.folder / "shop/a/run"),
+    }
+
+
+@as_root
 def test_an_adopted_release_is_found_at_its_old_socket(mounts: Mounts) -> None:
     mounts.routes().adopt("shop", "a", "/sockets/shop/a.sock")
     link = mounts.folder / "shop/a/run/app.sock"
