@@ -47,6 +47,14 @@ def test_each_app_has_one_number_for_good(tmp_path: Path) -> None:
     assert app_uid.choose("wiki", {"gone": 20001}, {20002, 20003}) == 20004
 
 
+def test_a_number_of_a_group_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its members would have the rights of the app's group."""
+    group = app_uid.grp.struct_group(("staff", "x", app_uid.FIRST, ["somebody"]))
+    monkeypatch.setattr(app_uid.grp, "getgrall", lambda: [group])
+    assert app_uid.FIRST in app_uid.numbers_in_use()
+    assert 0 in app_uid.numbers_in_use()
+
+
 def test_a_damaged_list_of_numbers_is_not_guessed_at(tmp_path: Path) -> None:
     path = tmp_path / "uids.json"
     assert app_uid.read(path) == {}
