@@ -33,6 +33,7 @@ app_uid = _load("plugins/modules/app_uid.py")
 volume_owner = _load("plugins/modules/volume_owner.py")
 release_served = _load("plugins/modules/release_served.py")
 routes = _load("roles/proxy/files/routes")
+ROUTES = routes.Routes
 
 
 def test_each_app_has_one_number_for_good(tmp_path: Path) -> None:
@@ -273,7 +274,7 @@ class Mounts:
         self.write("self", self.lines)
 
     def routes(self) -> "routes.Routes":
-        return routes.Routes(self.folder, self.proc)
+        return ROUTES(self.folder, self.proc)
 
     def options(self) -> list[str]:
         return [words[4] for words in self.said if words[1] == "-t"]
@@ -301,6 +302,23 @@ def test_a_release_listens_in_a_small_folder_of_its_own(
     assert "mounted" in capsys.readouterr().out
     mounts.routes().add("shop", "0123456789ab", "20000")
     assert capsys.readouterr().out == ""
+
+
+@as_root
+def test_nginx_gets_to_a_socket_whatever_root_s_umask_is(
+    mounts: Mounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [str(mounts.folder), "add", "shop", "a", "20000"]
+    monkeypatch.setattr(sys, "argv", ["routes", *command])
+    monkeypatch.setattr(routes, "Routes", lambda _: mounts.routes())
+    before = os.umask(0o077)
+    try:
+        routes.main()
+    finally:
+        os.umask(before)
+    places = {"shop": 0o755, "shop/a": 0o755, "shop/a/a": 0o644}
+    found = {place: stat.S_IMODE((mounts.folder / place).stat().st_mode) for place in places}
+    assert found == places
 
 
 @as_root
