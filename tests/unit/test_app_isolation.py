@@ -14,6 +14,7 @@ from types import ModuleType
 import jinja2
 import pytest
 import yaml
+from conftest import run_module
 
 ROOT = Path(__file__).parents[2]
 OLD, NEW = 10001, 20000
@@ -223,6 +224,38 @@ def test_depth_and_links_lead_nowhere(tmp_path: Path) -> None:
     assert handover.changed == 1102
     assert outside.stat().st_uid == 0
     subprocess.run(["rm", "-rf", deep], check=True)
+
+
+@as_root
+@pytest.mark.parametrize(("owner", "ends"), [(OLD, "failed"), (NEW, "warnings")])
+def test_an_app_that_makes_more_and_more_holds_up_no_run(
+    tmp_path: Path, owner: int, ends: str
+) -> None:
+    """It can have a list of access on its volume that looks like one of ours."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    os.chown(volume, owner, owner)
+    ours = volume_owner.pack(volume_owner.shared(0o755, 5, [OLD]))
+    os.setxattr(volume, volume_owner.ACCESS, ours)
+    code = f"""
+import os
+os.chdir({str(volume)!r})
+while True:
+    for name in ("a", "b", "c"):
+        os.makedirs(name, exist_ok=True)
+    os.chdir("c")
+"""
+    hostile = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        while len(list(volume.iterdir())) < 3:
+            pass
+        found = run_module("volume_owner", path=str(volume), owner=NEW, formerly=OLD, seconds=0.5)
+    finally:
+        hostile.kill()
+        hostile.wait()
+        subprocess.run(["rm", "-rf", volume], check=True)
+    assert ends in found, found
+    assert "makes more and more" in str(found)
 
 
 TABLE = """\
