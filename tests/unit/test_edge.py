@@ -99,13 +99,16 @@ def test_containers_of_an_image_of_its_own_say_nothing_at_the_edge() -> None:
     assert release({})["services"]["web"]["environment"] == {"PORT": "80"}
 
 
-def digests(tmp_path: Path, cases: dict[str, dict[str, Any]]) -> dict[str, str]:
+def digests(
+    tmp_path: Path, cases: dict[str, dict[str, Any]], parts: str = "__app_parts"
+) -> dict[str, str]:
     """Compute what releases are named after, from the role's own variables; one for each case."""
     names = ("python", "nginx", "nginx_proxy", "docker_gen", "acme_companion")
     common = {
         "docker_health_pace": {"interval": "30s"},
         "role_path": str(ROLE),
         "__app_fetched": {"shop": {"digest": "0"}},
+        "__app_vhost_built": {"images": [{"Id": "sha256:0"}]},
     }
     entry = {"name": "shop", "source": "/srv/shop", "domains": ["shop.test"]}
     play = {
@@ -114,7 +117,7 @@ def digests(tmp_path: Path, cases: dict[str, dict[str, Any]]) -> dict[str, str]:
         "vars_files": [f"{ROLE}/defaults/main.yml", f"{ROLE}/vars/main.yml"],
         "tasks": [
             {
-                "ansible.builtin.debug": {"msg": f"{case}={{{{ __app_parts | content_digest }}}}."},
+                "ansible.builtin.debug": {"msg": f"{case}={{{{ {parts} | content_digest }}}}."},
                 "vars": {
                     **common,
                     **values,
@@ -159,3 +162,36 @@ def test_a_change_of_the_edge_alone_releases_no_app(tmp_path: Path, own: dict) -
     assert (found["nginx"] != found["before"]) == ("dockerfile" in own)
     # The negative control.
     assert found["memory"] != found["before"]
+
+
+def test_whatever_the_container_with_the_host_names_says_is_part_of_its_name(
+    tmp_path: Path,
+) -> None:
+    """Compose recreates a container of the same name, and the site is away meanwhile."""
+    found = digests(
+        tmp_path,
+        {
+            "before": {},
+            "other": {"app_entry": {"memory_mb": 99}},
+            "added": {"app_entry": {"domains": ["shop.test", "www.shop.test"]}},
+            "changed": {"app_entry": {"domains": ["shop.example"]}},
+            "tls": {"app_entry": {"tls": "selfsigned"}},
+            "image": {"app_vhost_image": "another"},
+            "upgrade": {"__app_vhost_built": {"images": [{"Id": "sha256:1"}]}},
+        },
+        parts="__app_vhost_parts",
+    )
+    assert found.pop("other") == found["before"]
+    assert len(set(found.values())) == len(found) == 6
+
+
+def test_another_container_is_there_before_the_host_names_lose_theirs() -> None:
+    tasks = yaml.safe_load((ROLE / "tasks/announce.yml").read_text())
+    [task] = [one for one in tasks if "community.docker.docker_compose_v2" in one]
+    environment = jinja2.Environment()  # noqa: S701 # it is not HTML
+    template = environment.from_string(task["community.docker.docker_compose_v2"]["remove_orphans"])
+    assert [template.render(item=item) for item in task["loop"]] == ["False", "True"]
+    text = (ROLE / "templates/vhost/compose.yml.j2").read_text()
+    # Neither the service nor the container has a name that both could claim.
+    for line in ("  vhost-{{ __app_vhost_id }}:", "-vhost-{{ __app_vhost_id }}"):
+        assert line in text
