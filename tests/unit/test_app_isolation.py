@@ -517,3 +517,15 @@ def test_a_rollback_without_facts_closes_a_network_that_it_makes() -> None:
     ):
         assert when(__app_network={"changed": True}, ansible_facts=facts) is closed
         assert when(__app_network={"changed": False}, ansible_facts=facts) is False
+
+
+@pytest.mark.parametrize("file", ["secrets.yml", "left.yml"])
+def test_an_app_s_folder_is_closed_whether_it_comes_or_goes(file: str) -> None:
+    text = (ROOT / "roles/app/tasks" / file).read_text()
+    closed = [
+        item
+        for task in yaml.safe_load(text)
+        for item in task.get("loop") or [task.get("ansible.builtin.file", {})]
+        if isinstance(item, dict) and item.get("path") == "{{ app_dir }}"
+    ]
+    assert [item["mode"] for item in closed] == ["0700"]
