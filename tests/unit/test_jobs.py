@@ -143,7 +143,6 @@ os._exit(9)
 def test_no_job_waits_for_a_lock_that_is_its_own(job: Any) -> None:
     """A job may have any name; once it was that of the lock which guards all records."""
     (job.folder / "apps/shop/jobs/records").write_text("flask tick\n")
-    (job.folder / "apps/shop/jobs/tick.json").write_text("{}")
     code = f"""
 import importlib.machinery, importlib.util, pathlib
 loader = importlib.machinery.SourceFileLoader("run_job", {str(FILE)!r})
