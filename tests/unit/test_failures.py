@@ -1,5 +1,8 @@
 """What an operator reads when a task has failed."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +49,35 @@ def test_a_failure_after_a_rollback_s_switch_does_not_ask_for_another_one() -> N
     said = unfinished_release(left, "shop", "abc", is_rollback=True)
     assert "run the same command again" not in said
     assert "would lead one release further back" in said
+
+
+def test_what_failed_before_the_look_at_a_switch_is_said(tmp_path: Path) -> None:
+    """Nginx may lead elsewhere because the step before could not have it read its files."""
+    [*_, stop] = yaml.safe_load((TASKS / "failed.yml").read_text())
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "vars": {
+            "__app_id": "0a",
+            "__app_log": {"stdout": "", "stderr": ""},
+            "__app_releases": {"live": "0b"},
+            "__app_unfinished": [{"step": "Check nginx", "reason": "unknown directive"}],
+            "ansible_failed_result": {"msg": "nginx does not route visitors"},
+            "ansible_failed_task": {"name": "App | See that visitors get the release"},
+            "app_entry": {"name": "shop"},
+        },
+        "tasks": [stop],
+    }
+    file = tmp_path / "play.yml"
+    file.write_text(yaml.safe_dump([play]))
+    command = [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "-c", "local"]
+    environment = os.environ | {"ANSIBLE_CONFIG": str(TASKS.parents[2] / "ansible.cfg")}
+    done = subprocess.run(
+        [*command, str(file)], env=environment, capture_output=True, text=True, check=False
+    )
+    said = " ".join(done.stdout.split())
+    assert "nginx does not route visitors Before that: unknown directive" in said, done.stdout
+    assert "Release 0b keeps the traffic." in said
 
 
 def includes(file: str) -> list[tuple[str, str]]:
