@@ -242,6 +242,8 @@ def rollback_target(found: dict[str, Any], app: str, wanted: str = "") -> dict[s
         error = f"has no release {name} on this server"
     elif name not in fit:
         error = f"had a release {name}, but it never was healthy"
+    elif "entry" not in records[name]:
+        error = f"has a release {name}, but its release.json was lost, which says how to start it"
     elif _kind(records[name]) != _kind(records.get(live, {})):
         error = f"was served another way by {name}, which only a deploy of its source can change"
     return {"error": f"{app} {error}. {choice}."} if error else records[name]

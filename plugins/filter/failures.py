@@ -31,7 +31,9 @@ def failure_reason(result: Mapping[str, Any]) -> str:
     return "\n".join(filter(None, parts)) or "no reason was given"
 
 
-def unfinished_release(left: Sequence[Mapping[str, str]], app: str, release: str) -> str:
+def unfinished_release(
+    left: Sequence[Mapping[str, str]], app: str, release: str, is_rollback: bool = False
+) -> str:
     """
     Say that a release has the traffic although its deploy failed, and what is left to do.
 
@@ -43,6 +45,8 @@ def unfinished_release(left: Sequence[Mapping[str, str]], app: str, release: str
         The app's name.
     release : str
         Id of the release.
+    is_rollback : bool, optional
+        Whether the run was to return to that release.
 
     Returns
     -------
@@ -54,7 +58,12 @@ def unfinished_release(left: Sequence[Mapping[str, str]], app: str, release: str
         step = failure["step"].rpartition("| ")[2]
         lines.append(f'- "{step}" failed:')
         lines.append(textwrap.indent(failure["reason"], "  "))
-    lines.append("All other steps were done. Mend the cause and run the same command again.")
+    lines.append(
+        "All other steps were done. Mend the cause: the next deploy does what is left. Another "
+        "rollback would lead one release further back."
+        if is_rollback
+        else "All other steps were done. Mend the cause and run the same command again."
+    )
     return "\n".join(lines)
 
 

@@ -110,7 +110,10 @@ class Postgres:
 
     def dump(self, target: Path) -> None:
         """Write a dump."""
-        command = ["exec", self.container, "pg_dump", "-U", "postgres", "-Fc", "-d", self.app]
+        # Who has locked a table may never let go.
+        patience = "--lock-wait-timeout=60s"
+        command = ["exec", self.container, "pg_dump", "-U", "postgres", patience, "-Fc"]
+        command += ["-d", self.app]
         with target.open("xb") as file:
             docker(*command, stdout=file)
 

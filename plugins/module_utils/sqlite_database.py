@@ -44,6 +44,11 @@ def rows(file, mode):
         quoted = [(n, '"' + n.replace('"', '""') + '"') for n in named]
         return {n: base.execute(f"SELECT count(*) FROM {q}").fetchone()[0] for n, q in quoted}
 
+def give_up(status, *_):
+    # SQLITE_BUSY and SQLITE_LOCKED, after the timeout: who has locked it may never let go.
+    if status in (5, 6):
+        sys.exit("the app keeps its database locked")
+
 def sync(name):
     handle = os.open(name, os.O_RDONLY)
     os.fsync(handle)
@@ -60,7 +65,7 @@ elif what == "dump":
         if os.path.lexists(old):
             os.unlink(old)
     source, target = sqlite3.connect(live, timeout=60), sqlite3.connect(copy)
-    source.backup(target)
+    source.backup(target, progress=give_up)
     target.close()
     source.close()
     with open(copy, "rb") as file:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import pwd
@@ -14,8 +15,8 @@ DOCUMENTATION = r"""
 module: app_uid
 short_description: Give an app a number of its own to run as
 description:
-  - The first call for an app takes the next number that neither another app nor a user of the
-    server has, and writes it down; all later calls return that one. A number is never given
+  - The first call for an app takes the next number that neither another app nor a user or a group
+    of the server has, and writes it down; all later calls return that one. A number is never given
     again, not even when its app is gone, because volumes of the app may be left.
   - Whoever calls it holds the lock of the server.
 options:
@@ -69,6 +70,12 @@ def choose(app: str, known: dict[str, int], taken: set[int]) -> int:
     raise ValueError(f"All numbers from {FIRST} to {LAST} were given to apps.")
 
 
+def numbers_in_use() -> set[int]:
+    """List the numbers of the server's users and groups; a group may have members by its name."""
+    users = {number for user in pwd.getpwall() for number in (user.pw_uid, user.pw_gid)}
+    return users | {group.gr_gid for group in grp.getgrall()}
+
+
 def read(path: Path) -> dict[str, int]:
     """
     Read the numbers.
@@ -113,7 +120,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     path, app = Path(module.params["path"]), module.params["app"]
-    taken = {number for user in pwd.getpwall() for number in (user.pw_uid, user.pw_gid)}
+    taken = numbers_in_use()
     try:
         numbers = read(path)
         uid = choose(app, numbers, taken)

@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
-import socket
 import ssl
 import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.site_request import ask, connect, unverified
 
 DOCUMENTATION = r"""
 module: release_served
@@ -55,7 +54,7 @@ class UnreachableError(Exception):
     """Nobody can ask under this name yet."""
 
 
-def ask(domain: str, port: int, path: str) -> int:
+def status_of(domain: str, port: int, path: str) -> int:
     """
     Ask this server as a visitor would.
 
@@ -76,33 +75,32 @@ def ask(domain: str, port: int, path: str) -> int:
     Raises
     ------
     UnreachableError
-        If nginx has no certificate for that name.
+        If nginx has no certificate for that name, and says so.
     """
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    connection = http.client.HTTPConnection(domain, port, timeout=10)
     try:
-        raw = socket.create_connection(("127.0.0.1", port), timeout=10)
-        connection.sock = context.wrap_socket(raw, server_hostname=domain)
-        connection.request("GET", path, headers={"Host": domain, "Connection": "close"})
-        return connection.getresponse().status
+        connection = connect(domain, port, unverified())
+    except ssl.SSLEOFError:
+        return 0
     except ssl.SSLError as error:
         raise UnreachableError(f"{domain}: {error.reason or error}") from None
-    except (OSError, http.client.HTTPException):
+    except OSError:
         return 0
-    finally:
-        connection.close()
+    with connection:
+        try:
+            return ask(connection, domain, port, path)
+        except OSError:
+            return 0
 
 
 def problem(domain: str, port: int, release: str, path: str, in_maintenance: bool) -> str:
     """Say what is wrong with what visitors get under a name; empty if nothing is."""
-    status = ask(domain, port, MARK + release)
+    status = status_of(domain, port, MARK + release)
     if status != 200:
         found = f"status {status}" if status else "no answer"
         return f"nginx does not route visitors of {domain} to release {release} ({found})"
     if in_maintenance:
         return ""
-    status = ask(domain, port, path)
+    status = status_of(domain, port, path)
     if not status or status >= 500:
         found = f"status {status}" if status else "no answer"
         return f"visitors of https://{domain}{path} get {found}"

@@ -7,7 +7,6 @@ import base64
 import calendar
 import concurrent.futures
 import re
-import socket
 import ssl
 import subprocess
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.site_request import ask, connect, unverified
 
 DOCUMENTATION = r"""
 module: site_visit
@@ -59,19 +59,8 @@ announced:
 now: {description: The server's time in seconds., type: float, returned: always}
 """
 
-TIMEOUT_SECONDS = 15
 LOG_LINES = "4000"
 MAINTENANCE = "flask-vps-{}.maintenance"
-
-
-def connect(domain: str, port: int, context: ssl.SSLContext) -> ssl.SSLSocket:
-    """Open a TLS connection to this machine that names a domain."""
-    raw = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_SECONDS)
-    try:
-        return context.wrap_socket(raw, server_hostname=domain)
-    except BaseException:
-        raw.close()
-        raise
 
 
 def shown_chain(connection: ssl.SSLSocket) -> list[bytes]:
@@ -98,23 +87,6 @@ def shown_chain(connection: ssl.SSLSocket) -> list[bytes]:
         ]
     leaf = connection.getpeercert(binary_form=True)
     return [leaf] if leaf else []
-
-
-def ask(connection: ssl.SSLSocket, domain: str, port: int, path: str) -> int:
-    """Ask for a page and return the status of the answer; 0 if there is none."""
-    host = domain if port == 443 else f"{domain}:{port}"
-    request = (
-        f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: flask-vps\r\nConnection: close\r\n\r\n"
-    )
-    connection.sendall(request.encode())
-    start = b""
-    while b"\n" not in start and len(start) < 4096:
-        piece = connection.recv(4096)
-        if not piece:
-            break
-        start += piece
-    match = re.match(rb"HTTP/1\.[01] (\d{3})", start)
-    return int(match[1]) if match else 0
 
 
 def has_authorities(context: ssl.SSLContext) -> bool:
@@ -148,11 +120,8 @@ def visit(domain: str, port: int, path: str) -> dict[str, Any]:
         "reached": False, "refused": "", "chain": [], "verified": None,
         "verify_code": 0, "verify_message": "", "status": 0, "answer_error": "",
     }  # fmt: skip
-    anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    anybody.check_hostname = False
-    anybody.verify_mode = ssl.CERT_NONE
     try:
-        with connect(domain, port, anybody) as connection:
+        with connect(domain, port, unverified()) as connection:
             found["reached"] = True
             found["chain"] = [base64.b64encode(c).decode() for c in shown_chain(connection)]
             try:

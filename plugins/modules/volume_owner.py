@@ -8,6 +8,7 @@ import errno
 import os
 import stat
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +40,12 @@ options:
     description: Number of the user for whom lists of access were made. Others' lists stay.
     type: int
     required: true
+  seconds:
+    description:
+      - How long it may take, since somebody hostile can make folders faster than they are read.
+        After that it fails; if only lists of access are left to remove, it warns.
+    type: float
+    default: 900
 author: flask-vps maintainers
 notes:
   - On a file system without access control lists the owner changes all the same, and a warning says
@@ -67,6 +74,10 @@ UNSUPPORTED = (errno.ENOTSUP, errno.EOPNOTSUPP)
 MISSING = (errno.ENODATA, *UNSUPPORTED)
 
 Entry = tuple[int, int, int]
+
+
+class TooLongError(Exception):
+    """There is more than can be handed over in the time."""
 
 
 def pack(entries: list[Entry]) -> bytes:
@@ -116,12 +127,18 @@ class Handover:
     """What is to become of each file and folder."""
 
     def __init__(
-        self, owner: int, users: list[int], formerly: int, owner_stays: bool = False
+        self,
+        owner: int,
+        users: list[int],
+        formerly: int,
+        owner_stays: bool = False,
+        seconds: float = 900,
     ) -> None:
         self.owner = owner
         self.formerly = formerly
         self.users = users
         self.owner_stays = owner_stays
+        self.deadline = time.monotonic() + seconds
         self.changed = 0
         self.without_lists = False
 
@@ -140,6 +157,8 @@ class Handover:
             os.close(top)
 
     def _named(self, name: str, folder: int) -> None:
+        if time.monotonic() > self.deadline:
+            raise TooLongError
         # What goes away meanwhile needs no owner.
         with contextlib.suppress(FileNotFoundError):
             one = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=folder)
@@ -267,14 +286,29 @@ def main() -> None:
             "owner_stays": {"type": "bool", "default": False},
             "shared_with": {"type": "list", "elements": "int", "default": []},
             "formerly": {"type": "int", "required": True},
+            "seconds": {"type": "float", "default": 900},
         },
     )
     options = module.params
     handover = Handover(
-        options["owner"], options["shared_with"], options["formerly"], options["owner_stays"]
+        options["owner"],
+        options["shared_with"],
+        options["formerly"],
+        options["owner_stays"],
+        options["seconds"],
     )
     path = Path(options["path"])
-    handover.tree(path)
+    try:
+        handover.tree(path)
+    except TooLongError:
+        late = (
+            f"{path} was not handed over within {options['seconds']:.0f} s: it holds too much, or "
+            "the app makes more and more meanwhile. Stop the app's containers with `docker stop`, "
+            "and deploy again."
+        )
+        if options["shared_with"] or path.lstat().st_uid != options["owner"]:
+            module.fail_json(msg=late, handed=handover.changed)
+        module.warn(late)
     if handover.without_lists:
         module.warn(
             f"The file system of {path} knows no access control lists: until the old release has "

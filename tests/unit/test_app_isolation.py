@@ -11,7 +11,10 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import jinja2
 import pytest
+import yaml
+from conftest import run_module
 
 ROOT = Path(__file__).parents[2]
 OLD, NEW = 10001, 20000
@@ -31,6 +34,7 @@ app_uid = _load("plugins/modules/app_uid.py")
 volume_owner = _load("plugins/modules/volume_owner.py")
 release_served = _load("plugins/modules/release_served.py")
 routes = _load("roles/proxy/files/routes")
+ROUTES = routes.Routes
 
 
 def test_each_app_has_one_number_for_good(tmp_path: Path) -> None:
@@ -43,6 +47,14 @@ def test_each_app_has_one_number_for_good(tmp_path: Path) -> None:
     assert app_uid.read(path) == numbers
     # A user of the server has one of them, and one that was given is never given again.
     assert app_uid.choose("wiki", {"gone": 20001}, {20002, 20003}) == 20004
+
+
+def test_a_number_of_a_group_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its members would have the rights of the app's group."""
+    group = app_uid.grp.struct_group(("staff", "x", app_uid.FIRST, ["somebody"]))
+    monkeypatch.setattr(app_uid.grp, "getgrall", lambda: [group])
+    assert app_uid.FIRST in app_uid.numbers_in_use()
+    assert 0 in app_uid.numbers_in_use()
 
 
 def test_a_damaged_list_of_numbers_is_not_guessed_at(tmp_path: Path) -> None:
@@ -214,6 +226,38 @@ def test_depth_and_links_lead_nowhere(tmp_path: Path) -> None:
     subprocess.run(["rm", "-rf", deep], check=True)
 
 
+@as_root
+@pytest.mark.parametrize(("owner", "ends"), [(OLD, "failed"), (NEW, "warnings")])
+def test_an_app_that_makes_more_and_more_holds_up_no_run(
+    tmp_path: Path, owner: int, ends: str
+) -> None:
+    """It can have a list of access on its volume that looks like one of ours."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    os.chown(volume, owner, owner)
+    ours = volume_owner.pack(volume_owner.shared(0o755, 5, [OLD]))
+    os.setxattr(volume, volume_owner.ACCESS, ours)
+    code = f"""
+import os
+os.chdir({str(volume)!r})
+while True:
+    for name in ("a", "b", "c"):
+        os.makedirs(name, exist_ok=True)
+    os.chdir("c")
+"""
+    hostile = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        while len(list(volume.iterdir())) < 3:
+            pass
+        found = run_module("volume_owner", path=str(volume), owner=NEW, formerly=OLD, seconds=0.5)
+    finally:
+        hostile.kill()
+        hostile.wait()
+        subprocess.run(["rm", "-rf", volume], check=True)
+    assert ends in found, found
+    assert "makes more and more" in str(found)
+
+
 TABLE = """\
 27 1 254:0 / / rw,relatime - ext4 /dev/vda rw
 60 27 254:0 /opt/a\\040b /opt/a\\040b rw,relatime shared:227 - ext4 /dev/vda rw
@@ -263,7 +307,7 @@ class Mounts:
         self.write("self", self.lines)
 
     def routes(self) -> "routes.Routes":
-        return routes.Routes(self.folder, self.proc)
+        return ROUTES(self.folder, self.proc)
 
     def options(self) -> list[str]:
         return [words[4] for words in self.said if words[1] == "-t"]
@@ -291,6 +335,23 @@ def test_a_release_listens_in_a_small_folder_of_its_own(
     assert "mounted" in capsys.readouterr().out
     mounts.routes().add("shop", "0123456789ab", "20000")
     assert capsys.readouterr().out == ""
+
+
+@as_root
+def test_nginx_gets_to_a_socket_whatever_root_s_umask_is(
+    mounts: Mounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [str(mounts.folder), "add", "shop", "a", "20000"]
+    monkeypatch.setattr(sys, "argv", ["routes", *command])
+    monkeypatch.setattr(routes, "Routes", lambda _: mounts.routes())
+    before = os.umask(0o077)
+    try:
+        routes.main()
+    finally:
+        os.umask(before)
+    places = {"shop": 0o755, "shop/a": 0o755, "shop/a/a": 0o644}
+    found = {place: stat.S_IMODE((mounts.folder / place).stat().st_mode) for place in places}
+    assert found == places
 
 
 @as_root
@@ -325,6 +386,36 @@ def test_folders_of_ended_releases_go(mounts: Mounts) -> None:
 
 
 @as_root
+def test_a_link_to_a_release_that_has_gone_goes_with_it(mounts: Mounts) -> None:
+    """Of an app that changed its protocol; see `live_release`."""
+    for release in ("a", "b"):
+        mounts.routes().add("shop", release, "20000")
+    (mounts.folder / "shop/current").symlink_to("a")
+    (mounts.folder / "shop/current-http").symlink_to("b")
+    mounts.routes().keep("shop", "b")
+    assert {path.name for path in (mounts.folder / "shop").iterdir()} == {"b", "current-http"}
+
+
+@as_root
+def test_the_folder_may_lie_behind_a_link(mounts: Mounts, tmp_path: Path) -> None:
+    """An operator has put /opt/flask-vps on a disk of its own; the kernel names that one."""
+    link = tmp_path / "opt"
+    link.symlink_to(mounts.folder)
+    for _ in range(2):
+        routes.Routes(link, mounts.proc).add("shop", "a", "20000")
+    assert [words[1] for words in mounts.said] == [
+        "--bind",
+        "--make-private",
+        "--make-shared",
+        "-t",
+    ]
+    assert {words[-1] for words in mounts.said} == {
+        str(mounts.folder),
+        str(mounts.folder / "shop/a/run"),
+    }
+
+
+@as_root
 def test_an_adopted_release_is_found_at_its_old_socket(mounts: Mounts) -> None:
     mounts.routes().adopt("shop", "a", "/sockets/shop/a.sock")
     link = mounts.folder / "shop/a/run/app.sock"
@@ -337,12 +428,12 @@ def test_an_adopted_release_is_found_at_its_old_socket(mounts: Mounts) -> None:
 
 
 def _answers(monkeypatch: pytest.MonkeyPatch, answers: dict[tuple[str, str], int]) -> None:
-    def ask(domain: str, _: int, path: str) -> int:
+    def status_of(domain: str, _: int, path: str) -> int:
         if (domain, path) not in answers:
             raise release_served.UnreachableError(domain)
         return answers[domain, path]
 
-    monkeypatch.setattr(release_served, "ask", ask)
+    monkeypatch.setattr(release_served, "status_of", status_of)
 
 
 OPTIONS = {
@@ -410,3 +501,31 @@ def test_the_numbers_file_is_whole_or_old(tmp_path: Path) -> None:
     app_uid.write(path, {"shop": 20000})
     assert json.loads(path.read_text()) == {"shop": 20000}
     assert [file.name for file in tmp_path.iterdir()] == ["uids.json"]
+
+
+def test_a_rollback_without_facts_closes_a_network_that_it_makes() -> None:
+    """Somebody may have pruned the networks that no container used."""
+    tasks = yaml.safe_load((ROOT / "roles/app/tasks/storage.yml").read_text())
+    [close] = [task for task in tasks if "Close the server" in task["name"]]
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined)  # noqa: S701
+    environment.tests["changed"] = lambda result: result["changed"]
+    when = environment.compile_expression(close["when"], undefined_to_none=False)
+    for facts, closed in (
+        ({}, True),
+        ({"service_mgr": "systemd"}, True),
+        ({"service_mgr": "sysvinit"}, False),
+    ):
+        assert when(__app_network={"changed": True}, ansible_facts=facts) is closed
+        assert when(__app_network={"changed": False}, ansible_facts=facts) is False
+
+
+@pytest.mark.parametrize("file", ["secrets.yml", "left.yml"])
+def test_an_app_s_folder_is_closed_whether_it_comes_or_goes(file: str) -> None:
+    text = (ROOT / "roles/app/tasks" / file).read_text()
+    closed = [
+        item
+        for task in yaml.safe_load(text)
+        for item in task.get("loop") or [task.get("ansible.builtin.file", {})]
+        if isinstance(item, dict) and item.get("path") == "{{ app_dir }}"
+    ]
+    assert [item["mode"] for item in closed] == ["0700"]

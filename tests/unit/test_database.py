@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -560,6 +561,34 @@ def test_sqlite_is_dumped_with_what_stands_in_its_log(volume: Volume) -> None:
         assert volume.run("check").returncode, len(broken)
     (volume.folder / "given").write_bytes(whole[:4096] + b"\xff" * 3000 + whole[7096:])
     assert volume.run("check").returncode
+
+
+@pytest.mark.parametrize("mode", ["WAL", "DELETE"])
+def test_an_app_that_keeps_its_database_locked_holds_up_no_dump(volume: Volume, mode: str) -> None:
+    volume.fill("app.db", 4).close()
+    app = sqlite3.connect(volume.folder / "app.db", isolation_level=None)
+    for step in (f"PRAGMA journal_mode = {mode}", "PRAGMA locking_mode = EXCLUSIVE"):
+        app.execute(step)
+    app.execute("BEGIN EXCLUSIVE")
+    app.execute("INSERT INTO note VALUES (1)")
+    assert "timeout=60" in volume.program
+    volume.program = volume.program.replace("timeout=60", "timeout=0.2")
+    start = time.monotonic()
+    done = volume.run("dump")
+    assert done.returncode and b"keeps its database locked" in done.stderr
+    assert time.monotonic() - start < 5
+    app.execute("ROLLBACK")
+    app.close()
+    volume.good("dump")
+
+
+def test_a_dump_of_postgres_waits_for_no_lock_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(postgres_database, "docker", lambda *words, **_: said.extend(words))
+    postgres_database.Postgres("shop").dump(tmp_path / "dump")
+    assert "--lock-wait-timeout=60s" in said[said.index("pg_dump") :]
 
 
 def test_sqlite_is_swapped_and_swapped_back(volume: Volume) -> None:

@@ -100,7 +100,12 @@ def test_containers_of_an_image_of_its_own_say_nothing_at_the_edge() -> None:
     assert release({})["services"]["web"]["environment"] == {"PORT": "80"}
 
 
-def digests(tmp_path: Path, cases: dict[str, dict[str, Any]], files: Path = ROLE) -> dict[str, str]:
+def digests(
+    tmp_path: Path,
+    cases: dict[str, dict[str, Any]],
+    files: Path = ROLE,
+    parts: str = "__app_parts",
+) -> dict[str, str]:
     """
     Compute the names of releases, from the role's own variables; one for each case.
 
@@ -111,6 +116,7 @@ def digests(tmp_path: Path, cases: dict[str, dict[str, Any]], files: Path = ROLE
         "docker_health_pace": {"interval": "30s"},
         "role_path": str(files),
         "__app_fetched": {"shop": {"digest": "0"}},
+        "__app_vhost_built": {"images": [{"Id": "sha256:0"}]},
     }
     entry = {"name": "shop", "source": "/srv/shop", "domains": ["shop.test", "www.shop.test"]}
     play = {
@@ -119,7 +125,7 @@ def digests(tmp_path: Path, cases: dict[str, dict[str, Any]], files: Path = ROLE
         "vars_files": [f"{ROLE}/defaults/main.yml", f"{ROLE}/vars/main.yml"],
         "tasks": [
             {
-                "ansible.builtin.debug": {"msg": f"{case}={{{{ __app_parts | content_digest }}}}."},
+                "ansible.builtin.debug": {"msg": f"{case}={{{{ {parts} | content_digest }}}}."},
                 "vars": {
                     **common,
                     **values,
@@ -223,3 +229,36 @@ def test_an_upgrade_gives_no_release_another_name(tmp_path: Path) -> None:
     }
     found = digests(tmp_path, cases, tmp_path)
     assert found == {f"_{name}": name for name in RELEASES}
+
+
+def test_whatever_the_container_with_the_host_names_says_is_part_of_its_name(
+    tmp_path: Path,
+) -> None:
+    """Compose recreates a container of the same name, and the site is away meanwhile."""
+    found = digests(
+        tmp_path,
+        {
+            "before": {},
+            "other": {"app_entry": {"memory_mb": 99}},
+            "added": {"app_entry": {"domains": ["shop.test", "new.shop.test"]}},
+            "changed": {"app_entry": {"domains": ["shop.example"]}},
+            "tls": {"app_entry": {"tls": "selfsigned"}},
+            "image": {"app_vhost_image": "another"},
+            "upgrade": {"__app_vhost_built": {"images": [{"Id": "sha256:1"}]}},
+        },
+        parts="__app_vhost_parts",
+    )
+    assert found.pop("other") == found["before"]
+    assert len(set(found.values())) == len(found) == 6
+
+
+def test_another_container_is_there_before_the_host_names_lose_theirs() -> None:
+    tasks = yaml.safe_load((ROLE / "tasks/site/announce.yml").read_text())
+    [task] = [one for one in tasks if "community.docker.docker_compose_v2" in one]
+    environment = jinja2.Environment()  # noqa: S701 # it is not HTML
+    template = environment.from_string(task["community.docker.docker_compose_v2"]["remove_orphans"])
+    assert [template.render(item=item) for item in task["loop"]] == ["False", "True"]
+    text = (ROLE / "templates/vhost/compose.yml.j2").read_text()
+    # Neither the service nor the container has a name that both could claim.
+    for line in ("  vhost-{{ __app_vhost_id }}:", "-vhost-{{ __app_vhost_id }}"):
+        assert line in text

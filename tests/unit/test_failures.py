@@ -1,6 +1,17 @@
 """What an operator reads when a task has failed."""
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
 from failures import deploy_report, failure_reason, unfinished_release
+
+TASKS = Path(__file__).parents[2] / "roles/app/tasks"
 
 
 def test_a_loop_names_the_items_that_failed() -> None:
@@ -45,3 +56,68 @@ def test_a_run_lists_the_apps_that_failed_and_why() -> None:
         "- blog: no such branch",
         "Visitors do not reach wiki.test.",
     ]
+
+
+def test_a_failure_after_a_rollback_s_switch_does_not_ask_for_another_one() -> None:
+    left = [{"step": "App | Let older releases stop", "reason": "409"}]
+    said = unfinished_release(left, "shop", "abc", is_rollback=True)
+    assert "run the same command again" not in said
+    assert "would lead one release further back" in said
+
+
+def test_what_failed_before_the_look_at_a_switch_is_said(tmp_path: Path) -> None:
+    """Nginx may lead elsewhere because the step before could not have it read its files."""
+    [*_, stop] = yaml.safe_load((TASKS / "deploy/failed.yml").read_text())
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "vars": {
+            "__app_id": "0a",
+            "__app_log": {"stdout": "", "stderr": ""},
+            "__app_releases": {"live": "0b"},
+            "__app_unfinished": [{"step": "Check nginx", "reason": "unknown directive"}],
+            "ansible_failed_result": {"msg": "nginx does not route visitors"},
+            "ansible_failed_task": {"name": "App | See that visitors get the release"},
+            "app_entry": {"name": "shop"},
+        },
+        "tasks": [stop],
+    }
+    file = tmp_path / "play.yml"
+    file.write_text(yaml.safe_dump([play]))
+    command = [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "-c", "local"]
+    environment = os.environ | {"ANSIBLE_CONFIG": str(TASKS.parents[2] / "ansible.cfg")}
+    done = subprocess.run(
+        [*command, str(file)], env=environment, capture_output=True, text=True, check=False
+    )
+    said = " ".join(done.stdout.split())
+    assert "nginx does not route visitors Before that: unknown directive" in said, done.stdout
+    assert "Release 0b keeps the traffic." in said
+
+
+def steps(file: str, noted: bool = False) -> list[tuple[str, bool]]:
+    """List the files of a run in order, and whether it goes on after a failure in them."""
+
+    def walk(tasks: list[dict[str, Any]], noted: bool) -> Iterator[tuple[str, bool]]:
+        for task in tasks:
+            name = task.get("ansible.builtin.import_tasks")
+            included = task.get("ansible.builtin.include_tasks")
+            if name := name or (included or {}).get("file"):
+                yield name, noted
+            rescue = task.get("rescue", [])
+            goes_on = any("note.yml" in str(one) for one in rescue)
+            yield from walk(task.get("block", []), noted or goes_on)
+
+    return list(walk(yaml.safe_load((TASKS / file).read_text()), noted))
+
+
+@pytest.mark.parametrize("files", [["deploy/release.yml", "deploy/finish.yml"], ["rollback.yml"]])
+def test_what_fails_after_the_switch_ends_no_run_at_once(files: list[str]) -> None:
+    found = [step for file in files for step in steps(file)]
+    names = [name for name, _ in found]
+    switch = names.index("deploy/switch.yml")
+    # Verification takes the switch back and says so; the report is the end.
+    own = {"deploy/verify.yml", "deploy/unfinished.yml"}
+    assert own <= set(names[switch:])
+    assert [name for name, noted in found[switch + 1 :] if not noted and name not in own] == []
+    # The negative control: what fails before the switch ends the run.
+    assert not any(noted for _, noted in found[: switch + 1])

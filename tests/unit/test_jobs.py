@@ -138,3 +138,18 @@ os._exit(9)
 """
     assert subprocess.run([sys.executable, "-c", code]).returncode == 9
     assert job.run("shop", "tick") == 0 and record(job)["exit_code"] == 0
+
+
+def test_no_job_waits_for_a_lock_that_is_its_own(job: Any) -> None:
+    """A job may have any name; once it was that of the lock which guards all records."""
+    (job.folder / "apps/shop/jobs/records").write_text("flask tick\n")
+    code = f"""
+import importlib.machinery, importlib.util, pathlib
+loader = importlib.machinery.SourceFileLoader("run_job", {str(FILE)!r})
+module = importlib.util.module_from_spec(importlib.util.spec_from_loader("run_job", loader))
+loader.exec_module(module)
+module.APPS = pathlib.Path({str(job.folder / "apps")!r})
+raise SystemExit(module.run("shop", "records"))
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=20).returncode == 0
+    assert json.loads((job.folder / "apps/shop/jobs/records.json").read_text())["exit_code"] == 0

@@ -98,6 +98,16 @@ def test_a_live_release_without_a_record_ends_no_rollback(server: Server) -> Non
     assert app.rollback_target(found, "shop", "a")["id"] == "a"
 
 
+def test_a_release_whose_record_was_lost_ends_a_rollback_with_a_reason(server: Server) -> None:
+    for name in "ab":
+        server.record(name)
+        server.switch(name)
+        (server.dir / f"releases/{name}/release.json").unlink()
+    # Leaving the first one has written down when it was in service, and nothing else.
+    error = app.rollback_target(server.info(), "shop", "a")["error"]
+    assert "release.json was lost" in error
+
+
 OLD_PROJECT = """
 x-hardened: &hardened {read_only: true}
 services:

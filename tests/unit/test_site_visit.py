@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import release_served
 import site_visit
 from checks.companion import Word, read_log, word_on
 from checks.throwaway import check_names
@@ -207,7 +208,9 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., int]]:
     """Serve one certificate on a port of this machine, and one answer."""
     servers = []
 
-    def start(leaf: Any, answer: bytes = b"HTTP/1.1 204 No Content\r\n\r\n") -> int:
+    def start(
+        leaf: Any, answer: bytes = b"HTTP/1.1 204 No Content\r\n\r\n", alert: int | None = None
+    ) -> int:
         certificate, key = leaf
         file = tmp_path / f"{len(servers)}.pem"
         pem = certificate.public_bytes(Encoding.PEM) + MIDDLE.certificate.public_bytes(Encoding.PEM)
@@ -215,6 +218,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., int]]:
         file.write_bytes(key.private_bytes(*form) + pem)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(file)
+        context.sni_callback = lambda *_: alert
         server = socket.create_server(("127.0.0.1", 0))
         servers.append(server)
 
@@ -257,6 +261,32 @@ def test_a_visit_says_why_nobody_answers(serve: Callable[..., int]) -> None:
     assert not site_visit.visit("shop.test", port, "/")["reached"]
     silent = serve(MIDDLE.leaf("shop.test"), b"")
     assert site_visit.visit("shop.test", silent, "/")["status"] == 0
+
+
+def test_a_release_is_asked_for_by_the_site_s_name(serve: Callable[..., int]) -> None:
+    leaf = MIDDLE.leaf("other.test", starts=-91, ends=-1)
+    # Whether a certificate is right is another question.
+    assert release_served.status_of("shop.test", serve(leaf), "/") == 204
+    assert release_served.status_of("shop.test", serve(leaf, b""), "/") == 0
+
+
+def test_only_who_refuses_a_name_has_no_certificate_for_it(serve: Callable[..., int]) -> None:
+    """Else a switch would count as looked at while nginx answers nobody."""
+    alert = ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+    with pytest.raises(release_served.UnreachableError, match=r"shop[.]test: .*UNRECOGNIZED"):
+        release_served.status_of("shop.test", serve(MIDDLE.leaf("shop.test"), alert=alert), "/")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def hang_up() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                # What was not read would end it with a reset.
+                connection.recv(65536)
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        assert release_served.status_of("shop.test", port, "/") == 0
+    assert release_served.status_of("shop.test", port, "/") == 0
 
 
 # -- the companion's log ---------------------------------------------------------------------------

@@ -46,6 +46,18 @@ def test_each_release_is_looked_through_and_then_the_app_is_asked() -> None:
     assert text.count("gzip_vary on;") == 3
 
 
+def test_nothing_stands_in_the_way_of_a_deploy_s_question() -> None:
+    """Neither maintenance nor visitors who have used up a limit; see release_served."""
+    override = render("_location_override", static="static")
+    [mark] = re.findall(
+        r"location ~ \^/\\\.well-known/flask-vps-release/.*?\n\}", override, re.DOTALL
+    )
+    assert "allow all;" in mark
+    assert "limit_conn_dry_run on;" in mark
+    # The limit holds for all else.
+    assert override.count("limit_conn_dry_run") == 1
+
+
 def test_a_site_without_static_files_has_none_of_it() -> None:
     assert "/static/" not in render("server")
     assert "@app" not in render("_location_override")

@@ -206,7 +206,7 @@ def test_rollback_refuses_what_never_was_healthy(campaign: Campaign) -> None:
 def test_rollback_to_a_release_that_still_finishes(campaign: Campaign, site: Site) -> None:
     left = site.on_server("readlink", "/opt/flask-vps/apps/ledger/current").strip()[-12:]
     with ThreadPoolExecutor() as visitors:
-        slow = visitors.submit(site.request, "/slow?seconds=30")
+        slow = visitors.submit(site.request, "/slow?seconds=45")
         time.sleep(1)
         _succeeds(campaign.play("rollback.yml"))
         # A rollback does not wait for it. The negative control: there is something to wait for.
