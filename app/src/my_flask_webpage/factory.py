@@ -24,6 +24,7 @@ from my_flask_webpage import (
 )
 from my_flask_webpage.config import load_config
 from my_flask_webpage.extensions import csrf, db, migrate
+from my_flask_webpage.internal.rows import RowId
 from my_flask_webpage.schema import MIGRATIONS
 from my_flask_webpage.setup.database import init_db_command
 
@@ -70,7 +71,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     errors.init_app(app)
     app.cli.add_command(init_db_command)
 
-    app.url_map.converters["slug"] = pages.Slug
+    app.url_map.converters |= {"id": RowId, "slug": pages.Slug}
     for feature in (health, pages, media, messages, accounts, internal):
         app.register_blueprint(feature.blueprint)
     dispose_after_fork(app)

@@ -82,6 +82,11 @@ def init_app(app: Flask) -> None:
     app.url_map.converters["media"] = MediaName
 
 
+def root() -> Path:
+    """Give the media folder."""
+    return Path(current_app.config["MEDIA_DIR"])
+
+
 @blueprint.get("/<media:name>")
 def show(name: str) -> Response:
     """Send a file of a picture.
@@ -96,7 +101,7 @@ def show(name: str) -> Response:
     flask.Response
         The file, or 404.
     """
-    folder = Path(current_app.config["MEDIA_DIR"]).resolve()
+    folder = root().resolve()
     if not folder.is_dir():
         abort(404)
     mimetype = "image/jpeg" if name.endswith(".jpg") else "image/webp"

@@ -25,7 +25,7 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 
-UPLOAD_ENDPOINTS = {"internal.add_image"}
+UPLOAD_ENDPOINTS = {"internal.images.add"}
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE"}
 

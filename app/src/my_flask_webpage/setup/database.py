@@ -169,7 +169,7 @@ def store_pictures(content: Content) -> dict[str, media.Picture]:
         If some are no pictures; it names all of them.
     """
     source = Path(current_app.config["RESOURCE_DIR"]) / PICTURES
-    folder = Path(current_app.config["MEDIA_DIR"])
+    folder = media.root()
     problems: list[str] = []
     pictures: dict[str, media.Picture] = {}
     for index, entry in enumerate(content.images):
@@ -190,7 +190,7 @@ def remove_unused_files(used: set[str]) -> None:
     used : set[str]
         Digests that rows name.
     """
-    folder = Path(current_app.config["MEDIA_DIR"])
+    folder = media.root()
     for preview in folder.glob("*.jpg"):
         if preview.stem not in used:
             media.remove(preview.stem, folder)
