@@ -19,7 +19,7 @@ ENVIRONMENTS = ("production", "development", "testing")
 PACKAGE = Path(__file__).parent
 SECRET_KEY_MIN_LENGTH = 32
 
-DEVELOPMENT_SECRET_KEY = "insecure-development-key-the-same-on-every-laptop"
+DEVELOPMENT_SECRET_KEY = "insecure-development-key-the-same-on-every-laptop"  # noqa: S105
 # A relative path is one in the instance folder.
 DEFAULT_DATABASE_URLS = {
     "development": "sqlite:///my_flask_webpage.db",

@@ -9,6 +9,7 @@ import logging
 import sys
 import time
 from datetime import UTC, datetime
+from typing import TextIO
 from uuid import uuid4
 
 from flask import Flask, Response, g, has_request_context, request
@@ -54,7 +55,7 @@ class Stdout(logging.StreamHandler):
         logging.Handler.__init__(self)
 
     @property
-    def stream(self):  # a text stream, as the base class has it
+    def stream(self) -> TextIO:
         """The process's standard output."""
         return sys.stdout
 
