@@ -14,13 +14,7 @@ PRIVATE_BLUEPRINTS = {"accounts", "internal"}
 
 
 def init_app(app: Flask) -> None:
-    """Say in each response who may keep it, and answer conditional requests.
-
-    Parameters
-    ----------
-    app : flask.Flask
-        The application.
-    """
+    """Set ``Cache-Control`` on each response, and answer conditional requests."""
 
     @app.after_request
     def finish(response: Response) -> Response:

@@ -61,13 +61,7 @@ class Stdout(logging.StreamHandler):
 
 
 def init_app(app: Flask) -> None:
-    """Log each request and name it in the response.
-
-    Parameters
-    ----------
-    app : flask.Flask
-        The application.
-    """
+    """Log each request, and give each response the id of its log lines."""
     logger = logging.getLogger("my_flask_webpage")
     for handler in [handler for handler in logger.handlers if isinstance(handler, Stdout)]:
         logger.removeHandler(handler)

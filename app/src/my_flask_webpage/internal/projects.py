@@ -101,13 +101,7 @@ def stored_values(project: Project) -> dict[str, Any]:
 
 
 def fill(project: Project, form: ProjectForm) -> bool:
-    """Copy a valid form into a project.
-
-    Returns
-    -------
-    bool
-        False, with an error in the form, if another project has the slug.
-    """
+    """Copy a valid form into a project; return False if another project has the slug."""
     slug = form.slug.data or make_slug(form.title.data)
     with db.session.no_autoflush:
         other = db.session.scalar(select(Project).filter_by(slug=slug))
