@@ -261,7 +261,8 @@ def test_not_ready_until_the_schema_is_at_the_head(app: Flask, revision: str | N
     with app.app_context():
         db.session.execute(text("DELETE FROM alembic_version"))
         if revision:
-            db.session.execute(text(f"INSERT INTO alembic_version VALUES ('{revision}')"))
+            row = {"revision": revision}
+            db.session.execute(text("INSERT INTO alembic_version VALUES (:revision)"), row)
         db.session.commit()
     assert app.test_client().get("/readyz").status_code == 503
 

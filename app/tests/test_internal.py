@@ -61,6 +61,7 @@ def test_strangers_see_and_change_nothing(app: Flask, client: FlaskClient):
         response = client.open(path, method=method, data={"csrf_token": token})
         assert response.status_code == 302, path
         assert response.headers["Location"].startswith("/login?next=")
+        assert response.headers["Cache-Control"] == "private, no-store", path
 
 
 def test_owner_s_forms_need_their_token(app: Flask, owner: FlaskClient):

@@ -65,13 +65,7 @@ class LoginForm(FlaskForm):
 
 
 def init_app(app: Flask) -> None:
-    """Bind Flask-Login to the application.
-
-    Parameters
-    ----------
-    app : flask.Flask
-        The application.
-    """
+    """Bind Flask-Login to the application and add ``flask user``."""
     login_manager.init_app(app)
     login_manager.login_view = "accounts.login"
     login_manager.login_message = None
@@ -80,38 +74,20 @@ def init_app(app: Flask) -> None:
 
 @login_manager.user_loader
 def load_user(session_key: str) -> User | None:
-    """Find the user of a session.
-
-    Parameters
-    ----------
-    session_key : str
-        What the session holds.
-
-    Returns
-    -------
-    User or None
-        None if the password has been changed since, the account is gone, or the database is away:
-        the page that says so is rendered without it.
-    """
+    """Find the user of a session, if the account exists and the session has not ended."""
     try:
         return db.session.scalar(select(User).filter_by(session_key=session_key))
     except SQLAlchemyError as error:
         db.session.rollback()
         if outage(error) is None:
             raise
+        # So that the page which says that the database is away can be rendered.
         return None
 
 
 @blueprint.route("/login", methods=["GET", "POST"])
 def login() -> ResponseReturnValue:
-    """Show the form, or check what was filled in.
-
-    Returns
-    -------
-    flask.typing.ResponseReturnValue
-        303 to `next` or the internal area; the form with one and the same complaint at 400,
-        whatever was wrong; 429 after too many attempts.
-    """
+    """Show the login form, or check what was sent; any wrong login gets the same answer."""
     target = safe_target(request.args.get("next"))
     if current_user.is_authenticated:
         return redirect(target, code=303)
@@ -133,13 +109,7 @@ def login() -> ResponseReturnValue:
 @blueprint.post("/logout")
 @login_required
 def logout() -> ResponseReturnValue:
-    """End all sessions of the user: a copy of this one's cookie is worth nothing from now on.
-
-    Returns
-    -------
-    flask.typing.ResponseReturnValue
-        303 to the start page.
-    """
+    """End all sessions of the user, so that a copied cookie is worth nothing."""
     # The session is in the cookie, and only a new key makes the old one void.
     current_user.session_key = secrets.token_hex()
     db.session.commit()
@@ -150,18 +120,18 @@ def logout() -> ResponseReturnValue:
 
 
 def safe_target(target: str | None) -> str:
-    """Choose where to go after the login.
+    """Choose the page to go to after the login.
 
     Parameters
     ----------
     target : str or None
-        What the address asked for: anything at all.
+        The ``next`` of the request: anything at all.
 
     Returns
     -------
     str
-        `target` if it is the path of a page of this site that can be looked at, with an optional
-        query; otherwise the path of the internal area.
+        `target` if it is the path of a page of this site, with an optional query; otherwise the
+        path of the internal area.
     """
     default = url_for("internal.index")
     # One slash and printable ASCII: neither a scheme, nor a host, nor what browsers take for one.
@@ -180,18 +150,13 @@ def safe_target(target: str | None) -> str:
 
 
 def client_network(address: str | None) -> str:
-    """Name the client that attempts are counted for.
-
-    Parameters
-    ----------
-    address : str or None
-        IP address.
+    """Name the client whose attempts are counted together.
 
     Returns
     -------
     str
-        The address; for IPv6 its first 64 bits, of which one client has all the rest
-        (RFC 6177, section 2).
+        The IP address; for IPv6 its first 64 bits, since one client has all the addresses below
+        them (RFC 6177, section 2).
     """
     try:
         ip = ipaddress.ip_address(address or "")
@@ -206,11 +171,6 @@ def client_network(address: str | None) -> str:
 
 def count_attempt(address: str) -> None:
     """Count an attempt to log in, for all processes of the server together.
-
-    Parameters
-    ----------
-    address : str
-        Whose attempt it is.
 
     Raises
     ------
@@ -236,20 +196,7 @@ def count_attempt(address: str) -> None:
 
 
 def check_password(email: str, password: str) -> User | None:
-    """Find the user whose password it is, in the same time whether or not there is such a user.
-
-    Parameters
-    ----------
-    email : str
-        What was given as the user's address.
-    password : str
-        What was given as the password.
-
-    Returns
-    -------
-    User or None
-        The user, or None if there is no such user or the password is another.
-    """
+    """Find the user with this password, in the same time whether or not there is such a user."""
     storable = "\x00" not in email
     user = db.session.scalar(select(User).filter_by(email=normal(email))) if storable else None
     stored = user.password_hash if user else NOBODY
@@ -262,18 +209,7 @@ def check_password(email: str, password: str) -> User | None:
 
 
 def normal(email: str) -> str:
-    """Write an address as it is stored: nobody means another mailbox by another case.
-
-    Parameters
-    ----------
-    email : str
-        An e-mail address.
-
-    Returns
-    -------
-    str
-        The same without surrounding space, in lower case.
-    """
+    """Normalise an e-mail address: nobody means another mailbox by another case."""
     return email.strip().lower()
 
 
@@ -333,18 +269,7 @@ def list_users() -> None:
 
 
 def find(email: str) -> User:
-    """Find a user, or end the process.
-
-    Parameters
-    ----------
-    email : str
-        The user's address.
-
-    Returns
-    -------
-    User
-        The user.
-    """
+    """Find a user, or end the process."""
     user = db.session.scalar(select(User).filter_by(email=normal(email)))
     if user is None:
         stop(f"{normal(email)} has no account.")
@@ -352,18 +277,7 @@ def find(email: str) -> User:
 
 
 def read_password(file: TextIO | None) -> str:
-    """Read a new password from a file, or ask for it twice.
-
-    Parameters
-    ----------
-    file : TextIO or None
-        The file, whose last line break is not part of the password.
-
-    Returns
-    -------
-    str
-        A password that is long enough; otherwise the process ends.
-    """
+    """Read a new password from a file, or ask for it twice; end the process if it is too short."""
     if file:
         password = file.read().removesuffix("\n").removesuffix("\r")
     elif sys.stdin.isatty():
@@ -376,12 +290,6 @@ def read_password(file: TextIO | None) -> str:
 
 
 def stop(reason: str) -> None:
-    """End the process with exit code 1.
-
-    Parameters
-    ----------
-    reason : str
-        One line for whoever gave the command.
-    """
+    """Print the reason and end the process with exit code 1."""
     click.echo(f"user: {reason}", err=True)
     sys.exit(1)

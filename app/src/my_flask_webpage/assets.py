@@ -21,13 +21,7 @@ def _digest(path: Path, modified_ns: int) -> str:
 
 
 def init_app(app: Flask) -> None:
-    """Make ``url_for("static", …)`` fingerprinted, and such addresses cacheable.
-
-    Parameters
-    ----------
-    app : flask.Flask
-        The application.
-    """
+    """Put a hash into the addresses of static files, and let browsers keep such files."""
 
     @app.url_defaults
     def add_fingerprint(endpoint: str, values: dict[str, Any]) -> None:

@@ -9,16 +9,12 @@ SHARED_SECONDS = 60
 
 # Pages without a form or anything else that is made for one visitor.
 PUBLIC_BLUEPRINT = "pages"
+# With the blueprints nested in them.
+PRIVATE_BLUEPRINTS = {"accounts", "internal"}
 
 
 def init_app(app: Flask) -> None:
-    """Say in each response who may keep it, and answer conditional requests.
-
-    Parameters
-    ----------
-    app : flask.Flask
-        The application.
-    """
+    """Set ``Cache-Control`` on each response, and answer conditional requests."""
 
     @app.after_request
     def finish(response: Response) -> Response:
@@ -27,7 +23,7 @@ def init_app(app: Flask) -> None:
             response.headers.setdefault("Cache-Control", "public, no-cache")
         elif request.blueprint == "health":
             response.headers["Cache-Control"] = "no-store"
-        elif current_user.is_authenticated or request.blueprint in ("accounts", "internal"):
+        elif current_user.is_authenticated or PRIVATE_BLUEPRINTS.intersection(request.blueprints):
             response.headers["Cache-Control"] = "private, no-store"
         elif public and not session.modified and request.method in ("GET", "HEAD"):
             response.headers["Cache-Control"] = f"public, max-age=0, s-maxage={SHARED_SECONDS}"

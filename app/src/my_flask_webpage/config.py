@@ -19,7 +19,7 @@ ENVIRONMENTS = ("production", "development", "testing")
 PACKAGE = Path(__file__).parent
 SECRET_KEY_MIN_LENGTH = 32
 
-DEVELOPMENT_SECRET_KEY = "insecure-development-key-the-same-on-every-laptop"
+DEVELOPMENT_SECRET_KEY = "insecure-development-key-the-same-on-every-laptop"  # noqa: S105
 # A relative path is one in the instance folder.
 DEFAULT_DATABASE_URLS = {
     "development": "sqlite:///my_flask_webpage.db",
@@ -45,17 +45,7 @@ class ConfigError(Exception):
 
 
 def load_config(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Read the settings and check them.
-
-    Parameters
-    ----------
-    environ : Mapping[str, str], optional
-        The environment to read; the process's own by default.
-
-    Returns
-    -------
-    dict[str, Any]
-        Keys for `flask.Flask.config`.
+    """Read the settings from the environment and check them.
 
     Raises
     ------
@@ -124,19 +114,7 @@ def is_development_server() -> bool:
 
 
 def read_secret(name: str, environ: Mapping[str, str]) -> str | None:
-    """Read a secret from the file in ``<name>_FILE``, or else from ``<name>``.
-
-    Parameters
-    ----------
-    name : str
-        Name of the setting, for example ``SECRET_KEY``.
-    environ : Mapping[str, str]
-        The environment to read.
-
-    Returns
-    -------
-    str or None
-        The value without surrounding white space; None when it is not set or empty.
+    """Read a secret from the file in ``<name>_FILE``, or else from ``<name>``; None if it is empty.
 
     Raises
     ------
@@ -156,26 +134,10 @@ def read_secret(name: str, environ: Mapping[str, str]) -> str | None:
 def read_integer(name: str, default: int, environ: Mapping[str, str], at_least: int = 0) -> int:
     """Read a whole number from the environment.
 
-    Parameters
-    ----------
-    name : str
-        Name of the setting.
-    default : int
-        The value when it is not set or empty.
-    environ : Mapping[str, str]
-        The environment to read.
-    at_least : int, optional
-        The smallest value allowed.
-
-    Returns
-    -------
-    int
-        The value.
-
     Raises
     ------
     ConfigError
-        If the value is not a whole number or too small.
+        If the value is not a whole number or smaller than `at_least`.
     """
     text = environ.get(name, "").strip() or str(default)
     if not (text.isascii() and text.isdigit()) or int(text) < at_least:
@@ -185,11 +147,6 @@ def read_integer(name: str, default: int, environ: Mapping[str, str], at_least: 
 
 def check_secret_key(key: str | None) -> None:
     """Refuse a key with which a stranger could forge a session.
-
-    Parameters
-    ----------
-    key : str or None
-        The key to check.
 
     Raises
     ------
@@ -208,23 +165,14 @@ def check_secret_key(key: str | None) -> None:
 
 
 def normalise_database_url(url: str) -> str:
-    """Name the driver that is installed here.
+    """Add the installed driver to the URL of a Postgres database that names none.
 
-    Parameters
-    ----------
-    url : str
-        A database URL; ``postgres://``, which SQLAlchemy does not know, is common elsewhere.
-
-    Returns
-    -------
-    str
-        The URL with ``postgresql+psycopg2://`` as its scheme if it names Postgres without a
-        driver, otherwise unchanged.
+    ``postgres://``, which SQLAlchemy does not know, is accepted because other tools write it.
 
     Raises
     ------
     ConfigError
-        If the URL cannot be parsed. The message leaves it out, for it holds the password.
+        If the URL cannot be parsed. The message leaves it out because it holds the password.
     """
     scheme, separator, rest = url.partition("://")
     if scheme in {"postgres", "postgresql"}:
@@ -240,19 +188,14 @@ def normalise_database_url(url: str) -> str:
 
 
 def engine_options(database_url: str, pool_size: int = 4) -> dict[str, Any]:
-    """Choose the options of the SQLAlchemy engine.
+    """Choose the keyword arguments of `sqlalchemy.create_engine`.
 
     Parameters
     ----------
     database_url : str
         The normalised database URL.
     pool_size : int, optional
-        Connections that one process may hold; its number of threads is right.
-
-    Returns
-    -------
-    dict[str, Any]
-        Keyword arguments of `sqlalchemy.create_engine`.
+        Connections that one process may hold: its number of threads.
     """
     if not database_url.startswith("postgresql"):
         # How long a writer waits for another one, in seconds.

@@ -24,13 +24,7 @@ UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class ContentError(Exception):
-    """The owner's files cannot be used.
-
-    Parameters
-    ----------
-    problems : list[str]
-        One line for each mistake.
-    """
+    """The owner's files cannot be used; `problems` has one line for each mistake."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -57,33 +51,12 @@ class Content:
 
 
 def init_app(app: Flask) -> None:
-    """Read the owner's files, and give every template the `site`.
-
-    Parameters
-    ----------
-    app : flask.Flask
-        The application.
-
-    Raises
-    ------
-    ContentError
-        If they cannot be used.
-    """
+    """Read the owner's files, and give the `site` to every template."""
     app.jinja_env.globals["site"] = load_content(Path(app.config["RESOURCE_DIR"])).site
 
 
 def load_content(folder: Path) -> Content:
-    """Read and check the owner's files.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Where they are.
-
-    Returns
-    -------
-    Content
-        What they hold, in full agreement with the schemas.
+    """Read the owner's files and check them against the schemas.
 
     Raises
     ------

@@ -25,18 +25,12 @@ SQLITE_OUTAGES = {
 
 
 def outage(error: SQLAlchemyError) -> str | None:
-    """Say why the database cannot serve, and log what the driver says of it.
-
-    Parameters
-    ----------
-    error : sqlalchemy.exc.SQLAlchemyError
-        What a query raised.
+    """Say why the database cannot serve, and log the driver's message.
 
     Returns
     -------
     str or None
-        A short reason fit for strangers, without host or user; None when the fault lies in the
-        program.
+        A short reason without host or user, fit for strangers; None if the program is at fault.
     """
     reason = _reason(error)
     if reason:
@@ -45,17 +39,9 @@ def outage(error: SQLAlchemyError) -> str | None:
 
 
 def driver_message(error: SQLAlchemyError) -> str:
-    """Repeat the driver's own words in one line.
+    """Give the driver's message in one line.
 
-    Parameters
-    ----------
-    error : sqlalchemy.exc.SQLAlchemyError
-        What a query raised.
-
-    Returns
-    -------
-    str
-        Host, port and cause, but neither the statement nor the password.
+    It names host, port and cause, but neither the statement nor the password.
     """
     return " ".join(str(getattr(error, "orig", None) or error).split())
 

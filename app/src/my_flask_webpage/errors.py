@@ -28,30 +28,13 @@ FORM_EXPIRED = (
 
 
 def init_app(app: Flask) -> None:
-    """Answer every error with a page.
-
-    Parameters
-    ----------
-    app : flask.Flask
-        The application.
-    """
+    """Answer every error with a page."""
     app.register_error_handler(HTTPException, show_http_error)
     app.register_error_handler(SQLAlchemyError, show_database_error)
 
 
 def show_http_error(error: HTTPException) -> ResponseReturnValue:
-    """Render an HTTP error, keeping the headers it brings (such as ``Allow``).
-
-    Parameters
-    ----------
-    error : werkzeug.exceptions.HTTPException
-        The error.
-
-    Returns
-    -------
-    flask.typing.ResponseReturnValue
-        The page, or the redirect if the "error" is one.
-    """
+    """Render an HTTP error, with the headers it brings (such as ``Allow``)."""
     code = error.code or 500
     if code < 400:
         return error
@@ -68,18 +51,7 @@ def show_http_error(error: HTTPException) -> ResponseReturnValue:
 
 
 def show_database_error(error: SQLAlchemyError) -> ResponseReturnValue:
-    """Answer 503 when the database is away; anything else is a fault of the program.
-
-    Parameters
-    ----------
-    error : sqlalchemy.exc.SQLAlchemyError
-        What the database layer raised.
-
-    Returns
-    -------
-    flask.typing.ResponseReturnValue
-        The page.
-    """
+    """Answer 503 when the database is away; any other error is a fault of the program."""
     if outage(error) is None:
         raise error
     title, explanation = TEXTS[503]

@@ -24,6 +24,7 @@ from my_flask_webpage import (
 )
 from my_flask_webpage.config import load_config
 from my_flask_webpage.extensions import csrf, db, migrate
+from my_flask_webpage.internal.rows import RowId
 from my_flask_webpage.schema import MIGRATIONS
 from my_flask_webpage.setup.database import init_db_command
 
@@ -38,11 +39,6 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     ----------
     config : Mapping[str, Any], optional
         Keys that override those read from the environment; tests use it.
-
-    Returns
-    -------
-    flask.Flask
-        The application.
 
     Raises
     ------
@@ -70,7 +66,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     errors.init_app(app)
     app.cli.add_command(init_db_command)
 
-    app.url_map.converters["slug"] = pages.Slug
+    app.url_map.converters |= {"id": RowId, "slug": pages.Slug}
     for feature in (health, pages, media, messages, accounts, internal):
         app.register_blueprint(feature.blueprint)
     dispose_after_fork(app)
@@ -93,15 +89,9 @@ def instance_path() -> str | None:
 
 
 def trust_proxies(app: Flask, hops: int) -> None:
-    """Believe the ``X-Forwarded-*`` headers of a known number of proxies.
+    """Believe the ``X-Forwarded-*`` headers of as many proxies as stand in front.
 
-    Parameters
-    ----------
-    app : flask.Flask
-        The application to wrap.
-    hops : int
-        Proxies in front that set these headers. With 0 nothing is believed, for anyone can send
-        them.
+    With 0 none are believed, because anyone can send them.
     """
     if hops:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
@@ -110,15 +100,10 @@ def trust_proxies(app: Flask, hops: int) -> None:
 
 
 def dispose_after_fork(app: Flask) -> None:
-    """Have each of uWSGI's processes open connections of its own.
+    """Make each of uWSGI's processes open connections of its own.
 
-    Nothing here connects before the fork; this keeps a process sound if something comes to.
+    Nothing here connects before the fork; this keeps a process sound if something ever does.
     https://docs.sqlalchemy.org/en/20/core/pooling.html#using-connection-pools-with-multiprocessing-or-os-fork
-
-    Parameters
-    ----------
-    app : flask.Flask
-        The application.
     """
     try:
         from uwsgidecorators import postfork

@@ -5,35 +5,11 @@ from wtforms import Field, ValidationError
 
 
 def tidy(text: str | None) -> str:
-    """Drop surrounding white space and count a line break once, as the browser does.
-
-    Parameters
-    ----------
-    text : str or None
-        What the form sent.
-
-    Returns
-    -------
-    str
-        The text to check and keep.
-    """
+    """Strip surrounding white space, and count a line break once, as browsers do."""
     return (text or "").replace("\r\n", "\n").strip()
 
 
 def storable(form: FlaskForm, field: Field) -> None:
-    """Refuse NUL, which Postgres cannot store in a text.
-
-    Parameters
-    ----------
-    form : flask_wtf.FlaskForm
-        The form; not used.
-    field : wtforms.Field
-        The field to check.
-
-    Raises
-    ------
-    wtforms.ValidationError
-        If the text has a NUL character.
-    """
+    """Refuse NUL, which Postgres cannot store in a text."""
     if "\x00" in field.data:
         raise ValidationError("This text has a character that cannot be stored.")

@@ -14,28 +14,13 @@ blueprint = Blueprint("health", __name__)
 
 @blueprint.get("/healthz")
 def healthz() -> ResponseReturnValue:
-    """Say that the process is up. The database is not asked.
-
-    Returns
-    -------
-    flask.typing.ResponseReturnValue
-        Always 200.
-    """
+    """Answer 200 while the process is up. The database is not asked."""
     return jsonify(status="ok")
 
 
 @blueprint.get("/readyz")
 def readyz() -> ResponseReturnValue:
-    """Say whether the database answers, and is in the shape that this release works with.
-
-    That is the head of its migrations, or a shape that a newer release has made: migrations only
-    add, so this one serves on until it is replaced, and again after a rollback.
-
-    Returns
-    -------
-    flask.typing.ResponseReturnValue
-        200, or 503 with a short reason.
-    """
+    """Answer 200 if the database has a schema that this release works with, otherwise 503."""
     try:
         revision = db.session.scalar(text("SELECT version_num FROM alembic_version"))
         for table in db.metadata.sorted_tables:
@@ -46,6 +31,8 @@ def readyz() -> ResponseReturnValue:
         if reason is None:
             raise
         return jsonify(status="unavailable", reason=reason), 503
+    # A newer release's schema is fine: migrations only add, so this release serves on until it is
+    # replaced, and again after a rollback.
     head, *older = known_revisions()
     if revision is None or revision in older:
         return jsonify(status="unavailable", reason=SCHEMA_MISSING), 503

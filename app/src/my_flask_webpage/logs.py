@@ -9,6 +9,7 @@ import logging
 import sys
 import time
 from datetime import UTC, datetime
+from typing import TextIO
 from uuid import uuid4
 
 from flask import Flask, Response, g, has_request_context, request
@@ -54,19 +55,13 @@ class Stdout(logging.StreamHandler):
         logging.Handler.__init__(self)
 
     @property
-    def stream(self):  # a text stream, as the base class has it
+    def stream(self) -> TextIO:
         """The process's standard output."""
         return sys.stdout
 
 
 def init_app(app: Flask) -> None:
-    """Log each request and name it in the response.
-
-    Parameters
-    ----------
-    app : flask.Flask
-        The application.
-    """
+    """Log each request, and give each response the id of its log lines."""
     logger = logging.getLogger("my_flask_webpage")
     for handler in [handler for handler in logger.handlers if isinstance(handler, Stdout)]:
         logger.removeHandler(handler)

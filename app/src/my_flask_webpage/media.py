@@ -51,7 +51,7 @@ class Picture:
     Attributes
     ----------
     digest : str
-        What its files' names begin with.
+        The beginning of its files' names.
     width, height : int
         Size of the largest file in pixels.
     widths : list[int]
@@ -71,32 +71,20 @@ class MediaName(BaseConverter):
 
 
 def init_app(app: Flask) -> None:
-    """Choose the media folder.
-
-    Parameters
-    ----------
-    app : flask.Flask
-        The application.
-    """
+    """Choose the media folder, and register the converter for names of its files."""
     app.config["MEDIA_DIR"] = app.config["MEDIA_DIR"] or str(Path(app.instance_path) / "media")
     app.url_map.converters["media"] = MediaName
 
 
+def root() -> Path:
+    """Give the media folder."""
+    return Path(current_app.config["MEDIA_DIR"])
+
+
 @blueprint.get("/<media:name>")
 def show(name: str) -> Response:
-    """Send a file of a picture.
-
-    Parameters
-    ----------
-    name : str
-        ``<digest>-<width>.webp``, or ``<digest>.jpg`` for previews on other sites.
-
-    Returns
-    -------
-    flask.Response
-        The file, or 404.
-    """
-    folder = Path(current_app.config["MEDIA_DIR"]).resolve()
+    """Send a file: ``<digest>-<width>.webp``, or ``<digest>.jpg`` for previews on other sites."""
+    folder = root().resolve()
     if not folder.is_dir():
         abort(404)
     mimetype = "image/jpeg" if name.endswith(".jpg") else "image/webp"
@@ -107,24 +95,12 @@ def show(name: str) -> Response:
 
 
 def store(data: bytes, folder: Path) -> Picture:
-    """Check a picture and write its files.
-
-    Parameters
-    ----------
-    data : bytes
-        What was sent.
-    folder : pathlib.Path
-        The media folder, which is made if it is missing.
-
-    Returns
-    -------
-    Picture
-        Its name and sizes. When the files are there already, nothing is written.
+    """Check a picture and write its files into the media folder, unless they are there already.
 
     Raises
     ------
     PictureError
-        If it is no picture, or too large in pixels.
+        If the data is not a picture, or has too many pixels.
     OSError
         If the folder cannot be written to.
     """
@@ -143,15 +119,7 @@ def store(data: bytes, folder: Path) -> Picture:
 
 
 def remove(digest: str, folder: Path) -> None:
-    """Remove the files of a picture.
-
-    Parameters
-    ----------
-    digest : str
-        What their names begin with.
-    folder : pathlib.Path
-        The media folder.
-    """
+    """Remove the files of a picture."""
     for file in folder.glob(f"{digest}[-.]*"):
         with suppress(FileNotFoundError):
             file.unlink()

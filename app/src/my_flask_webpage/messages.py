@@ -54,29 +54,18 @@ class MessageForm(FlaskForm):
 
 
 def latest_messages() -> Sequence[Message]:
-    """Fetch the newest messages.
-
-    Returns
-    -------
-    Sequence[Message]
-        At most `LATEST_COUNT`, newest first.
-    """
+    """Fetch the latest messages, newest first."""
     return db.session.scalars(select(Message).order_by(Message.id.desc()).limit(LATEST_COUNT)).all()
 
 
 def count_sender(address: str | None) -> timedelta | None:
     """Count a message for the client that sends it, for all processes of the server together.
 
-    Parameters
-    ----------
-    address : str or None
-        The client's IP address; an IPv6 client is its network of 64 bits.
-
     Returns
     -------
     datetime.timedelta or None
         None if the message may be kept: commit the session together with it. Otherwise how long
-        the client, or everybody, has to wait.
+        the client has to wait.
     """
     now, config = utc_now(), current_app.config
     key, network = config["SECRET_KEY"].encode(), client_network(address).encode()
@@ -102,43 +91,19 @@ def count_sender(address: str | None) -> timedelta | None:
 
 @blueprint.app_template_filter("moment")
 def write_moment(moment: datetime) -> str:
-    """Write a moment for people.
-
-    Parameters
-    ----------
-    moment : datetime
-        A moment in UTC.
-
-    Returns
-    -------
-    str
-        Such as ``3 May 2026, 14:05 UTC``; the directives without a zero in front are not the same
-        on all systems.
-    """
+    """Write a moment as ``3 May 2026, 14:05 UTC``."""
     return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
 
 
 @blueprint.get("")
 def index() -> str:
-    """Show the form and the latest messages.
-
-    Returns
-    -------
-    str
-        The page.
-    """
+    """Show the form and the latest messages."""
     return render_template("messages/index.html", form=MessageForm(), messages=latest_messages())
 
 
 @blueprint.post("")
 def create() -> ResponseReturnValue:
-    """Keep a message, then redirect, so that a reload does not send it again.
-
-    Returns
-    -------
-    flask.typing.ResponseReturnValue
-        303 to the new message, the form with its errors at 400, or with the wish to wait at 429.
-    """
+    """Keep a message, then redirect, so that a reload does not send it again."""
     form = MessageForm()
     if not form.validate():
         page = render_template("messages/index.html", form=form, messages=latest_messages())

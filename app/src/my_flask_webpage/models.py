@@ -49,13 +49,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 def utc_now() -> datetime:
-    """Tell the time.
-
-    Returns
-    -------
-    datetime
-        Now, in UTC.
-    """
+    """Give the current time in UTC."""
     return datetime.now(UTC)
 
 

@@ -20,13 +20,7 @@ class Slug(BaseConverter):
 
 
 def shown() -> Select[tuple[Project]]:
-    """Select the projects that visitors see, in their order.
-
-    Returns
-    -------
-    sqlalchemy.Select
-        A query that loads the pictures with one more query, however many projects there are.
-    """
+    """Select the projects that visitors see, in order, and their pictures with one more query."""
     return (
         select(Project)
         .filter_by(hidden=False)
@@ -37,13 +31,7 @@ def shown() -> Select[tuple[Project]]:
 
 @blueprint.get("/")
 def index() -> str:
-    """Show the highlighted projects; all of them if none is highlighted.
-
-    Returns
-    -------
-    str
-        The page.
-    """
+    """Show the highlighted projects, or all of them if none is highlighted."""
     projects: Sequence[Project] = db.session.scalars(shown().filter_by(highlighted=True)).all()
     if not projects:
         projects = db.session.scalars(shown()).all()
@@ -52,30 +40,13 @@ def index() -> str:
 
 @blueprint.get("/projects/")
 def projects() -> str:
-    """List all projects.
-
-    Returns
-    -------
-    str
-        The page.
-    """
+    """List all projects."""
     return render_template("pages/projects.html", projects=db.session.scalars(shown()).all())
 
 
 @blueprint.get("/projects/<slug:slug>")
 def project(slug: str) -> str:
-    """Show one project.
-
-    Parameters
-    ----------
-    slug : str
-        Its slug.
-
-    Returns
-    -------
-    str
-        The page, or 404.
-    """
+    """Show one project."""
     found = db.session.scalar(shown().filter_by(slug=slug))
     if found is None:
         abort(404)
@@ -84,49 +55,25 @@ def project(slug: str) -> str:
 
 @blueprint.get("/imprint")
 def imprint() -> str:
-    """Say who answers for the site.
-
-    Returns
-    -------
-    str
-        The page.
-    """
+    """Show who answers for the site."""
     return render_template("pages/imprint.html")
 
 
 @blueprint.get("/privacy")
 def privacy() -> str:
-    """Say what the site keeps of its visitors.
-
-    Returns
-    -------
-    str
-        The page.
-    """
+    """Show what the site keeps of its visitors."""
     return render_template("pages/privacy.html")
 
 
 @blueprint.get("/favicon.ico")
 def favicon() -> Response:
-    """Send the icon to who asks for it without having read the page.
-
-    Returns
-    -------
-    flask.Response
-        The file.
-    """
+    """Send the icon to clients that ask for it without having read a page."""
     return current_app.send_static_file("favicon.ico")
 
 
 @blueprint.get("/robots.txt")
 def robots() -> Response:
-    """Tell search engines where the map of the site is, and what is of no use to them.
-
-    Returns
-    -------
-    flask.Response
-        Plain text, as RFC 9309 has it.
-    """
+    """Tell search engines what to skip, and where the sitemap is (RFC 9309)."""
     sitemap_url = url_for("pages.sitemap", _external=True)
     lines = ["User-agent: *", "Disallow: /internal/", "Disallow: /login", f"Sitemap: {sitemap_url}"]
     return Response("\n".join(lines) + "\n", mimetype="text/plain")
@@ -134,13 +81,7 @@ def robots() -> Response:
 
 @blueprint.get("/sitemap.xml")
 def sitemap() -> Response:
-    """List the pages for search engines.
-
-    Returns
-    -------
-    flask.Response
-        XML, as sitemaps.org has it.
-    """
+    """List the pages for search engines, in the format of sitemaps.org."""
     slugs = db.session.scalars(
         select(Project.slug).filter_by(hidden=False).order_by(Project.position, Project.id)
     )

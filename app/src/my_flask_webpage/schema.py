@@ -10,12 +10,6 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 @cache
 def known_revisions() -> tuple[str, ...]:
-    """List the migrations of this release.
-
-    Returns
-    -------
-    tuple[str, ...]
-        Their names, newest first: the first one is the head.
-    """
+    """List the names of this release's migrations, newest first."""
     script = ScriptDirectory(str(MIGRATIONS))
     return tuple(step.revision for step in script.walk_revisions())

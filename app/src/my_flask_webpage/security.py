@@ -25,19 +25,13 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 
-UPLOAD_ENDPOINTS = {"internal.add_image"}
+UPLOAD_ENDPOINTS = {"internal.images.add"}
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE"}
 
 
 def init_app(app: Flask) -> None:
-    """Set the security headers on every response, refuse forms of other sites, limit bodies.
-
-    Parameters
-    ----------
-    app : flask.Flask
-        The application.
-    """
+    """Set the security headers, refuse forms from other sites, and allow large uploads."""
 
     @app.before_request
     def refuse_foreign_forms() -> None:

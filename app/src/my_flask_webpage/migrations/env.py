@@ -8,13 +8,7 @@ from my_flask_webpage.extensions import db
 
 
 def run(connection: Connection) -> None:
-    """Run the migrations that were asked for, all in one transaction.
-
-    Parameters
-    ----------
-    connection : sqlalchemy.Connection
-        An open connection; a transaction that it is in is left to its owner.
-    """
+    """Run the requested migrations in one transaction: the caller's, if it has one open."""
     context.configure(
         connection=connection,
         target_metadata=db.metadata,

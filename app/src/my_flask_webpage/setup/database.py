@@ -109,14 +109,9 @@ def init_db(
     wait_seconds : float, optional
         How long to wait for the database to accept connections, in seconds.
     overwrite : bool, optional
-        Give the files the say again over rows that the internal area has changed or hidden.
+        Also update rows that the internal area has changed or hidden.
     reset : bool, optional
         Drop all tables first, with everything in them.
-
-    Returns
-    -------
-    Report
-        What was done.
 
     Raises
     ------
@@ -151,17 +146,7 @@ def init_db(
 
 
 def store_pictures(content: Content) -> dict[str, media.Picture]:
-    """Put the pictures of the files into the media folder.
-
-    Parameters
-    ----------
-    content : my_flask_webpage.content.Content
-        What the files hold.
-
-    Returns
-    -------
-    dict[str, my_flask_webpage.media.Picture]
-        The pictures by their file names.
+    """Put the pictures of the files into the media folder, and return them by file name.
 
     Raises
     ------
@@ -169,7 +154,7 @@ def store_pictures(content: Content) -> dict[str, media.Picture]:
         If some are no pictures; it names all of them.
     """
     source = Path(current_app.config["RESOURCE_DIR"]) / PICTURES
-    folder = Path(current_app.config["MEDIA_DIR"])
+    folder = media.root()
     problems: list[str] = []
     pictures: dict[str, media.Picture] = {}
     for index, entry in enumerate(content.images):
@@ -183,14 +168,8 @@ def store_pictures(content: Content) -> dict[str, media.Picture]:
 
 
 def remove_unused_files(used: set[str]) -> None:
-    """Remove the files of pictures that no row names any more.
-
-    Parameters
-    ----------
-    used : set[str]
-        Digests that rows name.
-    """
-    folder = Path(current_app.config["MEDIA_DIR"])
+    """Remove the files of those pictures whose digest no row names."""
+    folder = media.root()
     for preview in folder.glob("*.jpg"):
         if preview.stem not in used:
             media.remove(preview.stem, folder)
@@ -199,17 +178,10 @@ def remove_unused_files(used: set[str]) -> None:
 def wait_for_database(engine: Engine, seconds: float) -> None:
     """Wait until the database accepts connections.
 
-    Parameters
-    ----------
-    engine : sqlalchemy.Engine
-        The database.
-    seconds : float
-        When to give up.
-
     Raises
     ------
     sqlalchemy.exc.OperationalError
-        If it still does not answer.
+        If it does not within this many seconds.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -223,13 +195,7 @@ def wait_for_database(engine: Engine, seconds: float) -> None:
 
 
 def take_turns(connection: Connection) -> None:
-    """Wait until no other run is at work; the end of the transaction lets the next one in.
-
-    Parameters
-    ----------
-    connection : sqlalchemy.Connection
-        A connection at the start of its transaction.
-    """
+    """Wait until no other run is at work; the end of the transaction lets the next one in."""
     if connection.dialect.name == "postgresql":
         # Whoever holds a table longer than this gets an error from here, and not a queue behind us.
         connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
@@ -239,43 +205,21 @@ def take_turns(connection: Connection) -> None:
 
 
 def drop_everything(connection: Connection) -> None:
-    """Drop all tables of the app.
-
-    Parameters
-    ----------
-    connection : sqlalchemy.Connection
-        A connection in its transaction.
-    """
+    """Drop all tables of the app."""
     db.metadata.drop_all(connection)
     connection.execute(text("DROP TABLE IF EXISTS alembic_version"))
 
 
 def revision(connection: Connection) -> str | None:
-    """Tell which migration was the last one.
-
-    Parameters
-    ----------
-    connection : sqlalchemy.Connection
-        An open connection.
-
-    Returns
-    -------
-    str or None
-        Its name; None if there was none yet.
-    """
+    """Read which migration the database has; None if it has none."""
     return MigrationContext.configure(connection).get_current_revision()
 
 
 def upgrade(connection: Connection, current: str | None) -> None:
-    """Run the migrations that are missing.
+    """Run the missing migrations within the open transaction.
 
-    Parameters
-    ----------
-    connection : sqlalchemy.Connection
-        A connection in its transaction, which stays open.
-    current : str or None
-        The database's revision. One that this release does not know is that of a newer release,
-        from before a rollback: migrations only add, so it is left as it is.
+    A revision that this release does not know is that of a newer one, from before a rollback.
+    Migrations only add, so such a database is left as it is.
     """
     if current is None or current in known_revisions():
         config = migrate.get_config()
@@ -284,19 +228,7 @@ def upgrade(connection: Connection, current: str | None) -> None:
 
 
 def save_projects(session: Session, content: Content, tally: Tally, overwrite: bool) -> None:
-    """Insert or update the projects of the file by their slugs.
-
-    Parameters
-    ----------
-    session : sqlalchemy.orm.Session
-        An open session.
-    content : my_flask_webpage.content.Content
-        What the files hold.
-    tally : Tally
-        Counts what is done.
-    overwrite : bool
-        Whether the file has the say over edited rows, too.
-    """
+    """Insert or update the projects of the file by their slugs, and count them in `tally`."""
     rows = session.scalars(select(Project)).all()
     by_source = {project.source: project for project in rows if project.source}
     by_slug = {project.slug: project for project in rows}
@@ -325,21 +257,7 @@ def save_images(
     tally: Tally,
     overwrite: bool,
 ) -> None:
-    """Insert or update the pictures of the file by project and file name.
-
-    Parameters
-    ----------
-    session : sqlalchemy.orm.Session
-        An open session, with the projects saved.
-    content : my_flask_webpage.content.Content
-        What the files hold.
-    pictures : dict[str, my_flask_webpage.media.Picture]
-        The pictures by their file names.
-    tally : Tally
-        Counts what is done.
-    overwrite : bool
-        Whether the file has the say over edited rows, too.
-    """
+    """Insert or update the pictures of the file by project and file name, and count them."""
     for project in session.scalars(select(Project).options(selectinload(Project.images))).all():
         entries = [entry for entry in content.images if entry["project"] == project.source]
         present = {image.source: image for image in project.images if image.source}
@@ -440,13 +358,7 @@ def init_db_command(wait: float, overwrite: bool, reset: bool, yes_destroy_data:
 
 
 def fail(problems: list[str]) -> None:
-    """End the process with exit code 1.
-
-    Parameters
-    ----------
-    problems : list[str]
-        What is wrong, line by line.
-    """
+    """Print the problems and end the process with exit code 1."""
     for problem in problems:
         click.echo(f"init_db: {problem}", err=True)
     click.echo("init_db: failed, nothing was changed", err=True)
