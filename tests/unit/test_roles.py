@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -27,6 +28,31 @@ def test_every_variable_is_documented_and_has_a_default_or_is_required(role: Pat
     assert not defaults & required
     # Other roles' variables cannot be meant.
     assert [name for name in options if not name.startswith(f"{role.name}_")] == []
+
+
+def passed(node: Any) -> set[str]:
+    """List the variables that a playbook gives to roles, which outrank those of the inventory."""
+    if isinstance(node, list):
+        return {name for item in node for name in passed(item)}
+    if not isinstance(node, dict):
+        return set()
+    is_role = {"role", "ansible.builtin.include_role", "ansible.builtin.import_role"} & set(node)
+    own = set(node.get("vars", {})) if is_role else set()
+    return own | {name for value in node.values() for name in passed(value)}
+
+
+def test_a_variable_that_an_inventory_may_set_is_overruled_by_no_playbook() -> None:
+    files = (ROOT / "playbooks").rglob("*.yml")
+    given = {name for file in files for name in passed(yaml.safe_load(file.read_text()))}
+    defaults = {
+        name
+        for file in ROOT.glob("roles/*/defaults/**/*.yml")
+        for name in yaml.safe_load(file.read_text())
+    }
+    # Each app has its own, and a rollback takes the image that the release was built on.
+    own = {"app_deploy_key", "app_operator", "app_python_image", "app_secrets"}
+    assert len(given) > 5
+    assert (given & defaults) - own == set()
 
 
 def test_readmes_are_fresh() -> None:
