@@ -19,8 +19,14 @@ description:
     again, not even when its app is gone, because volumes of the app may be left.
   - Whoever calls it holds the lock of the server.
 options:
-  app: {description: The app's name., type: str, required: true}
-  path: {description: File that has the numbers of all apps., type: path, required: true}
+  app:
+    description: The app's name.
+    type: str
+    required: true
+  path:
+    description: File that has the numbers of all apps.
+    type: path
+    required: true
 author: flask-vps maintainers
 """
 
@@ -31,7 +37,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-uid: {description: The number., type: int, returned: always}
+uid:
+  description: The number.
+  type: int
+  returned: always
 """
 
 FIRST, LAST = 20000, 29999

@@ -37,8 +37,14 @@ options:
     required: true
     choices: [dumped, listed, marked, pruned, examined, prepared, abandoned, swapped, returned,
               settled, recovered]
-  app: {description: The app's name., type: str, required: true}
-  dir: {description: The app's folder on the server., type: path, required: true}
+  app:
+    description: The app's name.
+    type: str
+    required: true
+  dir:
+    description: The app's folder on the server.
+    type: path
+    required: true
   kind:
     description: Its database; C(found) asks the server.
     type: str
@@ -61,7 +67,10 @@ options:
         database.
     type: str
     default: latest
-  kept: {description: How many dumps of each kind C(pruned) leaves., type: int, default: 5}
+  kept:
+    description: How many dumps of each kind C(pruned) leaves.
+    type: int
+    default: 5
   days:
     description: For how many days C(pruned) leaves the day's last dump as well.
     type: int
@@ -86,15 +95,39 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-dump: {description: The dump that was made or examined., type: dict}
-dumps: {description: The dumps that there are, the youngest first., type: list, elements: dict}
-databases: {description: Databases that restores have replaced., type: list, elements: dict}
-removed: {description: Names of the dumps that were removed., type: list, elements: str}
-tables: {description: Rows of each table now and in the dump., type: list, elements: dict}
-lines: {description: What an operator should know., type: list, elements: str}
-interrupted: {description: Where the last restore ended; empty if it was whole., type: str}
-kept: {description: Name of the database that was replaced., type: str}
-started: {description: Containers that were started again., type: list, elements: str}
+dump:
+  description: The dump that was made or examined.
+  type: dict
+dumps:
+  description: The dumps that there are, the youngest first.
+  type: list
+  elements: dict
+databases:
+  description: Databases that restores have replaced.
+  type: list
+  elements: dict
+removed:
+  description: Names of the dumps that were removed.
+  type: list
+  elements: str
+tables:
+  description: Rows of each table now and in the dump.
+  type: list
+  elements: dict
+lines:
+  description: What an operator should know.
+  type: list
+  elements: str
+interrupted:
+  description: Where the last restore ended; empty if it was whole.
+  type: str
+kept:
+  description: Name of the database that was replaced.
+  type: str
+started:
+  description: Containers that were started again.
+  type: list
+  elements: str
 """
 
 

@@ -21,7 +21,10 @@ description:
   - Checks out a branch, tag or commit, with its submodules and nothing else in the folder.
   - The folder is a cache of the controller's, so nothing that it does there counts as a change.
 options:
-  url: {description: Address of the repository., type: str, required: true}
+  url:
+    description: Address of the repository.
+    type: str
+    required: true
   version:
     description: Branch, tag or commit. If empty, the remote's HEAD.
     type: str
@@ -30,8 +33,14 @@ options:
     description: Folder for the checkout. Whatever else is in it is removed.
     type: path
     required: true
-  key: {description: Private SSH key, if one is needed., type: str, default: ""}
-  app: {description: Name of the app, for messages., type: str, required: true}
+  key:
+    description: Private SSH key, if one is needed.
+    type: str
+    default: ""
+  app:
+    description: Name of the app, for messages.
+    type: str
+    required: true
 author: flask-vps maintainers
 """
 
@@ -42,7 +51,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-commit: {description: The commit that is checked out., type: str, returned: always}
+commit:
+  description: The commit that is checked out.
+  type: str
+  returned: always
 """
 
 # What git says, and what the operator can do about it.

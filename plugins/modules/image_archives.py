@@ -16,7 +16,10 @@ description:
   - Reads the list of contents in each tarball that C(docker save) wrote, compressed by gzip, bzip2
     or xz or not at all. Other files are passed over.
 options:
-  path: {description: Folder on the machine that runs the module., type: path, required: true}
+  path:
+    description: Folder on the machine that runs the module.
+    type: path
+    required: true
 author: flask-vps maintainers
 """
 
@@ -27,7 +30,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-archives: {description: Names of the images by the tarball's path., type: dict, returned: always}
+archives:
+  description: Names of the images by the tarball's path.
+  type: dict
+  returned: always
 """
 
 

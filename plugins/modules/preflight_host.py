@@ -28,12 +28,33 @@ description:
     volume, what domains resolve to, and whether a certificate authority answers.
   - Works without root. What it cannot see then is null in the answer.
 options:
-  ports: {description: Ports to look at., type: list, elements: int, required: true}
-  domains: {description: Names to resolve., type: list, elements: str, default: []}
-  apps: {description: Apps whose Postgres volume to read., type: list, elements: str, default: []}
-  directory: {description: URL of an ACME directory to ask., type: str, default: ""}
-  bundle: {description: CA certificates (PEM) of that directory's server., type: str, default: ""}
-  root: {description: The project's folder on the server., type: path, default: /opt/flask-vps}
+  ports:
+    description: Ports to look at.
+    type: list
+    elements: int
+    required: true
+  domains:
+    description: Names to resolve.
+    type: list
+    elements: str
+    default: []
+  apps:
+    description: Apps whose Postgres volume to read.
+    type: list
+    elements: str
+    default: []
+  directory:
+    description: URL of an ACME directory to ask.
+    type: str
+    default: ""
+  bundle:
+    description: CA certificates (PEM) of that directory's server.
+    type: str
+    default: ""
+  root:
+    description: The project's folder on the server.
+    type: path
+    default: /opt/flask-vps
 author: flask-vps maintainers
 """
 
@@ -43,21 +64,52 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-root: {description: Whether the module ran as root., type: bool, returned: always}
+root:
+  description: Whether the module ran as root.
+  type: bool
+  returned: always
 listeners:
   description: Who has each port; kind is container, process or unknown.
   type: list
   returned: always
-docker_root: {description: Where Docker keeps its data, or will., type: str, returned: always}
-engine: {description: Version of the Docker engine and what it is., type: dict, returned: always}
-free_mb: {description: Free space there., type: int, returned: always}
-edge: {description: Whether the edge was set up here., type: bool, returned: always}
-deployed: {description: Apps with a release here., type: list, returned: always}
-postgres: {description: Major version of each app's volume., type: dict, returned: always}
-certified: {description: Domains with a certificate here., type: list, returned: always}
-resolved: {description: Addresses of each domain, or the error., type: dict, returned: always}
-directory: {description: What is wrong with the directory; empty if it answers., type: str}
-directory_in_use: {description: Whether the edge asks this directory already., type: bool}
+docker_root:
+  description: Where Docker keeps its data, or will.
+  type: str
+  returned: always
+engine:
+  description: Version of the Docker engine and what it is.
+  type: dict
+  returned: always
+free_mb:
+  description: Free space there.
+  type: int
+  returned: always
+edge:
+  description: Whether the edge was set up here.
+  type: bool
+  returned: always
+deployed:
+  description: Apps with a release here.
+  type: list
+  returned: always
+postgres:
+  description: Major version of each app's volume.
+  type: dict
+  returned: always
+certified:
+  description: Domains with a certificate here.
+  type: list
+  returned: always
+resolved:
+  description: Addresses of each domain, or the error.
+  type: dict
+  returned: always
+directory:
+  description: What is wrong with the directory; empty if it answers.
+  type: str
+directory_in_use:
+  description: Whether the edge asks this directory already.
+  type: bool
 """
 
 SOCKET = "/var/run/docker.sock"

@@ -20,20 +20,45 @@ description:
     its link at each request, so there is nothing to reload and no instant without a release.
   - C(failed) notes that it never got well.
 options:
-  state: {description: What to do., type: str, choices: [recorded, live, failed], required: true}
-  id: {description: The release., type: str, required: true}
-  dir: {description: The app's folder on the server., type: path, required: true}
-  record: {description: For C(recorded), what to write down., type: dict, default: {}}
-  routes: {description: For C(live), folder of the app's routes., type: path}
-  link: {description: For C(live), name of the link that nginx goes by., type: str}
-  static: {description: For C(live), folder of the app's static files., type: path}
+  state:
+    description: What to do.
+    type: str
+    choices: [recorded, live, failed]
+    required: true
+  id:
+    description: The release.
+    type: str
+    required: true
+  dir:
+    description: The app's folder on the server.
+    type: path
+    required: true
+  record:
+    description: For C(recorded), what to write down.
+    type: dict
+    default: {}
+  routes:
+    description: For C(live), folder of the app's routes.
+    type: path
+  link:
+    description: For C(live), name of the link that nginx goes by.
+    type: str
+  static:
+    description: For C(live), folder of the app's static files.
+    type: path
   kept:
     description: For C(live), releases whose static files stay reachable, the latest first.
     type: list
     elements: str
     default: []
-  slots: {description: For C(live), how many of them nginx looks through., type: int, default: 5}
-  leaves: {description: For C(live), the release that had the traffic., type: str, default: ""}
+  slots:
+    description: For C(live), how many of them nginx looks through.
+    type: int
+    default: 5
+  leaves:
+    description: For C(live), the release that had the traffic.
+    type: str
+    default: ""
   rolled_back:
     description: For C(live), whether it is left because something is wrong with it.
     type: bool
@@ -53,7 +78,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-record: {description: What is written down of the release now., type: dict, returned: always}
+record:
+  description: What is written down of the release now.
+  type: dict
+  returned: always
 """
 
 

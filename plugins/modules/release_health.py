@@ -18,7 +18,10 @@ description:
   - Runs the health check of the release's own container, and ends at once when a container has
     ended. Docker's word on health comes with the pace of its interval, and tells nothing apart.
 options:
-  project: {description: Compose project of the release., type: str, required: true}
+  project:
+    description: Compose project of the release.
+    type: str
+    required: true
   until:
     description:
       - C(answering) waits until the app gives any answer, if only to say that its database is not
@@ -27,7 +30,10 @@ options:
     type: str
     choices: [answering, healthy, running]
     required: true
-  seconds: {description: How long to wait., type: float, required: true}
+  seconds:
+    description: How long to wait.
+    type: float
+    required: true
 author: flask-vps maintainers
 notes:
   - It asks through the command line of Docker, which every engine brings, whatever its age.
@@ -39,7 +45,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-container: {description: Id of the container that failed., type: str, returned: failure}
+container:
+  description: Id of the container that failed.
+  type: str
+  returned: failure
 """
 
 # What uWSGI says when its workers end again and again; it goes on trying, so the container stays.

@@ -16,8 +16,14 @@ description:
   - Reads the folder of each release, and the link that nginx follows to the one with the traffic.
     All of them belong to root.
 options:
-  dir: {description: The app's folder on the server., type: path, required: true}
-  routes: {description: Folder of the app's routes., type: path, required: true}
+  dir:
+    description: The app's folder on the server.
+    type: path
+    required: true
+  routes:
+    description: Folder of the app's routes.
+    type: path
+    required: true
   keep:
     description: How many releases stay that were in service before the live one.
     type: int
@@ -33,7 +39,9 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-live: {description: Id of the release with the traffic; empty if none has., type: str}
+live:
+  description: Id of the release with the traffic; empty if none has.
+  type: str
 moved:
   description: Whether that one listens in the folder of its routes, as releases do by now.
   type: bool
@@ -48,7 +56,10 @@ served:
   description: Ids of all that were ever in service, the one that was last first.
   type: list
   elements: str
-stale: {description: Ids that C(keep) leaves out., type: list, elements: str}
+stale:
+  description: Ids that C(keep) leaves out.
+  type: list
+  elements: str
 """
 
 # nginx goes by one name for releases that speak uwsgi and another for those that speak HTTP.

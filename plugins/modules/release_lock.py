@@ -20,9 +20,19 @@ description:
   - The lock is a file with its holder, which exists only once. The action of the same name says who
     the holder is, and whether one on this controller still runs.
 options:
-  state: {description: What to do., type: str, choices: [taken, given_back, read], required: true}
-  path: {description: The lock's file., type: path, required: true}
-  holder: {description: Who takes it., type: dict, default: {}}
+  state:
+    description: What to do.
+    type: str
+    choices: [taken, given_back, read]
+    required: true
+  path:
+    description: The lock's file.
+    type: path
+    required: true
+  holder:
+    description: Who takes it.
+    type: dict
+    default: {}
   instead_of:
     description: The holder whose lock is taken over, as it was read.
     type: dict
@@ -35,7 +45,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-holder: {description: Who has the lock after this., type: dict, returned: always}
+holder:
+  description: Who has the lock after this.
+  type: dict
+  returned: always
 silent_seconds:
   description: Time since the lock was last taken or renewed, by the server's own clock, in seconds.
   type: float

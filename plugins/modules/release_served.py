@@ -22,10 +22,23 @@ description:
   - A name for which no certificate is there yet cannot be asked, and counts neither way. One name
     that is right is enough, since all of them lead the same way.
 options:
-  release: {description: The release., type: str, required: true}
-  domains: {description: The site's names., type: list, elements: str, required: true}
-  port: {description: Where nginx listens for HTTPS., type: int, default: 443}
-  path: {description: The app's health path., type: str, default: /}
+  release:
+    description: The release.
+    type: str
+    required: true
+  domains:
+    description: The site's names.
+    type: list
+    elements: str
+    required: true
+  port:
+    description: Where nginx listens for HTTPS.
+    type: int
+    default: 443
+  path:
+    description: The app's health path.
+    type: str
+    default: /
   in_maintenance:
     description: Whether nginx answers in the app's stead.
     type: bool
@@ -45,7 +58,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-asked: {description: Names under which somebody answered., type: list, elements: str}
+asked:
+  description: Names under which somebody answered.
+  type: list
+  elements: str
 """
 
 MARK = "/.well-known/flask-vps-release/"

@@ -23,8 +23,15 @@ description:
   - Reads the result that each scheduled job has left. It changes nothing, and works where the
     engine does not answer or nothing is installed.
 options:
-  apps: {description: Names of the apps to look at., type: list, elements: str, required: true}
-  dir: {description: The project's folder on the server., type: path, default: /opt/flask-vps}
+  apps:
+    description: Names of the apps to look at.
+    type: list
+    elements: str
+    required: true
+  dir:
+    description: The project's folder on the server.
+    type: path
+    default: /opt/flask-vps
 author: flask-vps maintainers
 """
 
@@ -34,14 +41,41 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-engine: {description: Whether Docker is installed and answers., type: dict, returned: always}
-edge: {description: Services that the edge's compose file names., type: list, returned: always}
-deployed: {description: Whether the project's folder is there., type: bool, returned: always}
-apps: {description: What is deployed of each app., type: list, elements: dict, returned: always}
-others: {description: Names of further deployed apps., type: list, returned: always}
-containers: {description: State of each container., type: list, elements: dict, returned: always}
-disks: {description: File systems in use., type: list, elements: dict, returned: always}
-now: {description: The server's time in seconds., type: float, returned: always}
+engine:
+  description: Whether Docker is installed and answers.
+  type: dict
+  returned: always
+edge:
+  description: Services that the edge's compose file names.
+  type: list
+  returned: always
+deployed:
+  description: Whether the project's folder is there.
+  type: bool
+  returned: always
+apps:
+  description: What is deployed of each app.
+  type: list
+  elements: dict
+  returned: always
+others:
+  description: Names of further deployed apps.
+  type: list
+  returned: always
+containers:
+  description: State of each container.
+  type: list
+  elements: dict
+  returned: always
+disks:
+  description: File systems in use.
+  type: list
+  elements: dict
+  returned: always
+now:
+  description: The server's time in seconds.
+  type: float
+  returned: always
 """
 
 CGROUPS = Path("/sys/fs/cgroup")

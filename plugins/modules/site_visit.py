@@ -30,12 +30,18 @@ options:
     type: list
     elements: dict
     required: true
-  port: {description: HTTPS port of the server., type: int, default: 443}
+  port:
+    description: HTTPS port of the server.
+    type: int
+    default: 443
   companion:
     description: Name of the companion's container.
     type: str
     default: edge-acme-companion-1
-  wake: {description: Whether to have the companion try at once., type: bool, default: false}
+  wake:
+    description: Whether to have the companion try at once.
+    type: bool
+    default: false
   since:
     description: Read the companion's log from this time on, in seconds of the server's clock.
     type: float
@@ -50,13 +56,23 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-visits: {description: What each site showed., type: list, elements: dict, returned: always}
-companion: {description: State and log of the companion., type: dict, returned: always}
+visits:
+  description: What each site showed.
+  type: list
+  elements: dict
+  returned: always
+companion:
+  description: State and log of the companion.
+  type: dict
+  returned: always
 announced:
   description: When the names of each app were announced, in seconds of the server's clock.
   type: dict
   returned: always
-now: {description: The server's time in seconds., type: float, returned: always}
+now:
+  description: The server's time in seconds.
+  type: float
+  returned: always
 """
 
 TIMEOUT_SECONDS = 15

@@ -33,10 +33,21 @@ description:
   - The same content gives the same archive, whenever and wherever it is packed.
   - A source whose links lead out of it is refused, where something reads through them.
 options:
-  app: {description: Name of the app, for messages., type: str, default: ""}
-  path: {description: The folder to pack., type: path, required: true}
-  dest: {description: The archive to write; without it only the digest is computed., type: path}
-  folder: {description: Pack only this folder of the path., type: str, default: ""}
+  app:
+    description: Name of the app, for messages.
+    type: str
+    default: ""
+  path:
+    description: The folder to pack.
+    type: path
+    required: true
+  dest:
+    description: The archive to write; without it only the digest is computed.
+    type: path
+  folder:
+    description: Pack only this folder of the path.
+    type: str
+    default: ""
   commit:
     description: The commit, if it is known. Otherwise the folder is asked.
     type: str
@@ -51,9 +62,18 @@ options:
         do, as a file or as a folder.
     type: dict
     default: {}
-  static: {description: Folder whose files are to be published., type: str, default: ""}
-  max_mb: {description: How much may be packed, in MiB., type: int, default: 500}
-  max_files: {description: How many files may be packed., type: int, default: 50000}
+  static:
+    description: Folder whose files are to be published.
+    type: str
+    default: ""
+  max_mb:
+    description: How much may be packed, in MiB.
+    type: int
+    default: 500
+  max_files:
+    description: How many files may be packed.
+    type: int
+    default: 50000
   recipe:
     description:
       - A folder whose content goes beside the source, which then lies in C(source/). The digest is
@@ -79,7 +99,10 @@ digest:
   description: First 12 digits of the SHA-256 of names and contents.
   type: str
   returned: always
-files: {description: How many files are inside., type: int, returned: always}
+files:
+  description: How many files are inside.
+  type: int
+  returned: always
 commit:
   description:
     - The first ten digits of the git commit of the folder, marked C(-dirty) if files differ; empty

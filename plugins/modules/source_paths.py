@@ -16,7 +16,10 @@ description:
     The controller looks before it sends a source; this looks at what is on the server, which an
     older version may have brought there.
 options:
-  source: {description: The source on the server., type: path, required: true}
+  source:
+    description: The source on the server.
+    type: path
+    required: true
   paths:
     description: By the variable that names it, a file within the source.
     type: dict

@@ -21,12 +21,30 @@ description:
     otherwise nothing is published. Hidden files stay out, but for those in C(.well-known).
   - The folder appears under its name when it is whole.
 options:
-  source: {description: The source on the server., type: path, required: true}
-  folder: {description: Folder to publish within it., type: str, required: true}
-  dest: {description: The folder that nginx serves., type: path, required: true}
-  app: {description: Name of the app, for messages., type: str, required: true}
-  max_mb: {description: How much may be published, in MiB., type: int, default: 500}
-  max_files: {description: How many files may be published., type: int, default: 50000}
+  source:
+    description: The source on the server.
+    type: path
+    required: true
+  folder:
+    description: Folder to publish within it.
+    type: str
+    required: true
+  dest:
+    description: The folder that nginx serves.
+    type: path
+    required: true
+  app:
+    description: Name of the app, for messages.
+    type: str
+    required: true
+  max_mb:
+    description: How much may be published, in MiB.
+    type: int
+    default: 500
+  max_files:
+    description: How many files may be published.
+    type: int
+    default: 50000
 author: flask-vps maintainers
 """
 
@@ -40,7 +58,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-files: {description: How many files are published., type: int, returned: always}
+files:
+  description: How many files are published.
+  type: int
+  returned: always
 """
 
 FOLDER_MODE = 0o755

@@ -24,8 +24,14 @@ description:
     link is followed.
   - The path itself comes last. If it is as wished already, and nothing is shared, nothing is read.
 options:
-  path: {description: A folder or a file., type: path, required: true}
-  owner: {description: User and group number., type: int, required: true}
+  path:
+    description: A folder or a file.
+    type: path
+    required: true
+  owner:
+    description: User and group number.
+    type: int
+    required: true
   owner_stays:
     description: Whether nothing changes hands yet. The coming owner is one of C(shared_with) then.
     type: bool
@@ -55,7 +61,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-handed: {description: How many files and folders changed., type: int, returned: always}
+handed:
+  description: How many files and folders changed.
+  type: int
+  returned: always
 """
 
 ACCESS, DEFAULT = "system.posix_acl_access", "system.posix_acl_default"
