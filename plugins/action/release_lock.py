@@ -200,5 +200,5 @@ class ActionModule(ActionBase):
 
     def _module(self, task_vars: Any, **arguments: Any) -> dict[str, Any]:
         return self._execute_module(
-            module_name="release_lock", module_args=arguments, task_vars=task_vars
+            module_name="lock_file", module_args=arguments, task_vars=task_vars
         )

@@ -119,7 +119,7 @@ class ActionModule(ActionBase):
         arguments = {"sites": self._sites, "wake": wake}
         arguments["port"] = int(self._task.args.get("port", 443))
         answer = self._execute_module(
-            module_name="site_visit", module_args=arguments, task_vars=self._vars
+            module_name="site_probe", module_args=arguments, task_vars=self._vars
         )
         if answer.get("failed") or "visits" not in answer:
             reason = answer.get("msg") or answer.get("module_stderr") or "no answer"

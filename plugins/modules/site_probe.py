@@ -17,7 +17,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
-module: site_visit
+module: site_probe
 short_description: Ask each site over TLS
 description:
   - Connects to the server's own HTTPS port with the name of each domain, keeps the certificates
@@ -51,7 +51,7 @@ author: flask-vps maintainers
 
 EXAMPLES = r"""
 - name: Ask a site
-  site_visit:
+  site_probe:
     sites: [{app: shop, domain: shop.example.org, path: /}]
 """
 

@@ -14,7 +14,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
-module: release_lock
+module: lock_file
 short_description: Take, give back, or read the lock of a server
 description:
   - The lock is a file with its holder, which exists only once. The action of the same name says who
@@ -41,7 +41,7 @@ author: flask-vps maintainers
 
 EXAMPLES = r"""
 - name: Take the lock
-  release_lock: {state: taken, path: /opt/flask-vps/lock}
+  lock_file: {state: taken, path: /opt/flask-vps/lock}
 """
 
 RETURN = r"""
