@@ -43,7 +43,8 @@ uid:
   returned: always
 """
 
-FIRST, LAST = 20000, 29999
+FIRST = 20000
+LAST = 29999
 
 
 def choose(app: str, known: dict[str, int], taken: set[int]) -> int:

@@ -17,8 +17,8 @@ DOCUMENTATION = r"""
 module: lock_file
 short_description: Take, give back, or read the lock of a server
 description:
-  - The lock is a file with its holder, which exists only once. The action of the same name says who
-    the holder is, and whether one on this controller still runs.
+  - The lock is a file with its holder. The action M(release_lock) says who the holder is, and
+    whether one on this controller still runs.
 options:
   state:
     description: What to do.

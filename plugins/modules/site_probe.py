@@ -23,7 +23,7 @@ description:
   - Connects to the server's own HTTPS port with the name of each domain, keeps the certificates
     that are shown, verifies them with the server's own list of authorities, and asks for one page.
   - Reads the companion's log, and can have the companion try at once. It changes nothing else.
-  - The action of the same name says what all this means, and can wait for certificates.
+  - The action M(site_visit) judges the answers, and can wait for certificates.
 options:
   sites:
     description: What to ask, each with C(app), C(domain) and C(path).

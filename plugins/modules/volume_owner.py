@@ -67,10 +67,15 @@ handed:
   returned: always
 """
 
-ACCESS, DEFAULT = "system.posix_acl_access", "system.posix_acl_default"
+ACCESS = "system.posix_acl_access"
+DEFAULT = "system.posix_acl_default"
 # https://man7.org/linux/man-pages/man5/acl.5.html; the layout is linux/posix_acl_xattr.h's.
 VERSION = 2
-USER_OBJ, USER, GROUP_OBJ, MASK, OTHER = 0x01, 0x02, 0x04, 0x10, 0x20
+USER_OBJ = 0x01
+USER = 0x02
+GROUP_OBJ = 0x04
+MASK = 0x10
+OTHER = 0x20
 NOBODY = 0xFFFFFFFF
 UNSUPPORTED = (errno.ENOTSUP, errno.EOPNOTSUPP)
 MISSING = (errno.ENODATA, *UNSUPPORTED)

@@ -62,6 +62,10 @@ def test_readmes_are_fresh() -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_a_value_that_ends_with_a_bracket_is_written_whole() -> None:
+    assert "`my_app:create_app()`" in (ROOT / "docs/inventory.md").read_text()
+
+
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 def test_task_files_fit_a_screen(role: Path) -> None:
     for file in (role / "tasks").glob("*.yml"):
