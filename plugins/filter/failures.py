@@ -8,19 +8,7 @@ from typing import Any
 
 
 def failure_reason(result: Mapping[str, Any]) -> str:
-    """
-    Say why a task failed.
-
-    Parameters
-    ----------
-    result : dict
-        What Ansible knows of it; that of a loop has ``results``.
-
-    Returns
-    -------
-    str
-        The messages of its failed items, or its own; with what a command printed.
-    """
+    """Say why a task failed."""
     items = [item for item in result.get("results") or [] if item.get("failed")]
     if items:
         return "\n".join(dict.fromkeys(failure_reason(item) for item in items))
@@ -32,23 +20,7 @@ def failure_reason(result: Mapping[str, Any]) -> str:
 
 
 def unfinished_release(left: Sequence[Mapping[str, str]], app: str, release: str) -> str:
-    """
-    Say that a release has the traffic although its deploy failed, and what is left to do.
-
-    Parameters
-    ----------
-    left : list of dict
-        For each step that failed after the switch, ``step``, the task's name, and ``reason``.
-    app : str
-        The app's name.
-    release : str
-        Id of the release.
-
-    Returns
-    -------
-    str
-        A message for the operator.
-    """
+    """Write the message of a deploy that failed after its release got the traffic."""
     lines = [f"Release {release} of {app} has the traffic; what is left to do:"]
     for failure in left:
         step = failure["step"].rpartition("| ")[2]
