@@ -15,13 +15,15 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: lock_file
-short_description: Take, give back, or read the lock of a server
+short_description: Write, remove or read the file of a server's lock
 description:
-  - The lock is a file with its holder. The action M(release_lock) says who the holder is, and
-    whether one on this controller still runs.
+  - The action M(release_lock) calls this module, and decides whether a holder still runs.
 options:
   state:
-    description: What to do.
+    description:
+      - V(taken) writes the file unless somebody has the lock.
+      - V(given_back) removes the file if O(holder) has the lock.
+      - V(read) changes nothing.
     type: str
     choices: [taken, given_back, read]
     required: true
@@ -30,27 +32,29 @@ options:
     type: path
     required: true
   holder:
-    description: Who takes it.
+    description: The run that takes the lock or gives it back. Its C(id) is compared.
     type: dict
     default: {}
   instead_of:
-    description: The holder whose lock is taken over, as it was read.
+    description: The holder whose lock may be taken over, as it was read.
     type: dict
 author: flask-vps maintainers
 """
 
 EXAMPLES = r"""
-- name: Take the lock
-  lock_file: {state: taken, path: /opt/flask-vps/lock}
+- name: Read the lock
+  lock_file:
+    state: read
+    path: /opt/flask-vps/lock
 """
 
 RETURN = r"""
 holder:
-  description: Who has the lock after this.
+  description: Who has the lock now; null if nobody has it.
   type: dict
   returned: always
 silent_seconds:
-  description: Time since the lock was last taken or renewed, by the server's own clock, in seconds.
+  description: Time since the lock was last taken or renewed, by the server's clock, in seconds.
   type: float
   returned: always
 """

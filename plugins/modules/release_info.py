@@ -13,8 +13,8 @@ DOCUMENTATION = r"""
 module: release_info
 short_description: List the releases of an app
 description:
-  - Reads the folder of each release, and the link that nginx follows to the one with the traffic.
-    All of them belong to root.
+  - Reads the folder of each release, and the link that nginx follows to the live release. Only root
+    may write to both.
 options:
   dir:
     description: The app's folder on the server.
@@ -25,7 +25,7 @@ options:
     type: path
     required: true
   keep:
-    description: How many releases stay that were in service before the live one.
+    description: How many releases to keep that were in service before the live release.
     type: int
     default: 5
 author: flask-vps maintainers
@@ -40,26 +40,34 @@ EXAMPLES = r"""
 
 RETURN = r"""
 live:
-  description: Id of the release with the traffic; empty if none has.
+  description: Id of the release that has the traffic, or an empty string.
   type: str
+  returned: always
 moved:
-  description: Whether that one listens in the folder of its routes, as releases do by now.
+  description:
+    - Whether the live release listens in the folder of its routes. Releases of older versions of
+      this project do not.
   type: bool
+  returned: always
 previous:
-  description: Id of the release to roll back to; empty if there is none.
+  description: Id of the release that a rollback returns to, or an empty string.
   type: str
+  returned: always
 releases:
-  description: What is known of each release, the youngest first, with its C(state).
+  description: Record of each release with its C(state), the latest first.
   type: list
   elements: dict
+  returned: always
 served:
-  description: Ids of all that were ever in service, the one that was last first.
+  description: Ids of all releases that were ever in service, the last one first.
   type: list
   elements: str
+  returned: always
 stale:
-  description: Ids that C(keep) leaves out.
+  description: Ids of releases beyond O(keep).
   type: list
   elements: str
+  returned: always
 """
 
 # nginx goes by one name for releases that speak uwsgi and another for those that speak HTTP.

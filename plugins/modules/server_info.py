@@ -20,8 +20,8 @@ short_description: Gather what a server runs
 description:
   - Lists the containers of this project, running or not, and those that its compose files name.
   - Measures the file systems of the system, the engine and each volume.
-  - Reads the result that each scheduled job has left. It changes nothing, and works where the
-    engine does not answer or nothing is installed.
+  - Reads the last result of each scheduled job.
+  - Changes nothing. Works as well if the engine does not answer or nothing is installed.
 options:
   apps:
     description: Names of the apps to look at.
@@ -36,8 +36,9 @@ author: flask-vps maintainers
 """
 
 EXAMPLES = r"""
-- name: Gather what runs
-  server_info: {apps: [shop]}
+- name: Gather what the server runs
+  server_info:
+    apps: [shop]
 """
 
 RETURN = r"""
@@ -46,11 +47,12 @@ engine:
   type: dict
   returned: always
 edge:
-  description: Services that the edge's compose file names.
+  description: Services that the compose file of the edge names.
   type: list
+  elements: str
   returned: always
 deployed:
-  description: Whether the project's folder is there.
+  description: Whether the project's folder exists.
   type: bool
   returned: always
 apps:
@@ -61,6 +63,7 @@ apps:
 others:
   description: Names of further deployed apps.
   type: list
+  elements: str
   returned: always
 containers:
   description: State of each container.
@@ -68,12 +71,12 @@ containers:
   elements: dict
   returned: always
 disks:
-  description: File systems in use.
+  description: Use of each file system.
   type: list
   elements: dict
   returned: always
 now:
-  description: The server's time in seconds.
+  description: The server's clock, in seconds since 1970.
   type: float
   returned: always
 """

@@ -18,15 +18,15 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: site_probe
-short_description: Ask each site over TLS
+short_description: Request a page of each site over TLS
 description:
-  - Connects to the server's own HTTPS port with the name of each domain, keeps the certificates
-    that are shown, verifies them with the server's own list of authorities, and asks for one page.
-  - Reads the companion's log, and can have the companion try at once. It changes nothing else.
-  - The action M(site_visit) judges the answers, and can wait for certificates.
+  - Connects to the server's own HTTPS port with the name of each site, keeps the certificates that
+    are shown, verifies them with the server's list of authorities, and requests one page.
+  - Reads the log of acme-companion, and can wake it. Changes nothing else.
+  - The action M(site_visit) calls this module and judges the answers.
 options:
   sites:
-    description: What to ask, each with C(app), C(domain) and C(path).
+    description: The sites, each with C(app), C(domain) and C(path).
     type: list
     elements: dict
     required: true
@@ -35,24 +35,27 @@ options:
     type: int
     default: 443
   companion:
-    description: Name of the companion's container.
+    description: Name of acme-companion's container.
     type: str
     default: edge-acme-companion-1
   wake:
-    description: Whether to have the companion try at once.
+    description: Whether to wake acme-companion, which then requests missing certificates at once.
     type: bool
     default: false
   since:
-    description: Read the companion's log from this time on, in seconds of the server's clock.
+    description: Read acme-companion's log from this time on, by the server's clock, in seconds.
     type: float
     default: 0
 author: flask-vps maintainers
 """
 
 EXAMPLES = r"""
-- name: Ask a site
+- name: Request a page of a site
   site_probe:
-    sites: [{app: shop, domain: shop.example.org, path: /}]
+    sites:
+      - app: shop
+        domain: shop.example.org
+        path: /
 """
 
 RETURN = r"""
@@ -62,15 +65,15 @@ visits:
   elements: dict
   returned: always
 companion:
-  description: State and log of the companion.
+  description: State and log of acme-companion.
   type: dict
   returned: always
 announced:
-  description: When the names of each app were announced, in seconds of the server's clock.
+  description: When the names of each app were announced, by the server's clock, in seconds.
   type: dict
   returned: always
 now:
-  description: The server's time in seconds.
+  description: The server's clock, in seconds since 1970.
   type: float
   returned: always
 """

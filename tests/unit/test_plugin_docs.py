@@ -1,5 +1,6 @@
 """What `ansible-doc` shows of modules, actions, filters and roles is complete and true."""
 
+import ast
 import importlib.util
 import inspect
 import json
@@ -20,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 PLUGINS = ROOT / "plugins"
 ACTIONS = sorted(file.stem for file in (PLUGINS / "action").glob("*.py"))
 MODULES = sorted({file.stem for file in (PLUGINS / "modules").glob("*.py")} - set(ACTIONS))
+CALLBACKS = sorted(file.stem for file in ROOT.glob("*/callback/*.py"))
 ROLES = sorted(role.name for role in (ROOT / "roles").iterdir())
 # What an option says beside its description. Any other key is what a cut description leaves.
 KEYS = {"type", "elements", "required", "default", "choices", "options"}
@@ -111,6 +113,23 @@ def test_the_documented_options_of_a_module_are_those_it_takes(
     )
 
 
+@pytest.mark.parametrize("name", MODULES)
+def test_the_documented_results_of_a_module_are_those_it_gives(
+    name: str, docs: dict[str, Any]
+) -> None:
+    given, is_all = set(), True
+    for node in ast.walk(ast.parse((PLUGINS / f"modules/{name}.py").read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
+            (".exit_json", ".fail_json")
+        ):
+            names = {keyword.arg for keyword in node.keywords}
+            is_all = is_all and None not in names
+            given |= names - {None, "changed", "msg"}
+    documented = set(docs["module"][name]["return"] or {})
+    # Where a result is put together elsewhere, its keys cannot be read here.
+    assert documented == given if is_all else documented >= given
+
+
 @pytest.mark.parametrize("name", ACTIONS)
 def test_the_documented_options_of_an_action_are_those_it_takes(
     name: str, docs: dict[str, Any]
@@ -180,15 +199,11 @@ def test_no_markup_ends_at_a_bracket_that_belongs_to_it() -> None:
     assert [file for file in files if cut.search(file.read_text())] == []
 
 
-def test_ansible_doc_shows_every_page_as_text() -> None:
+def test_ansible_doc_shows_every_page_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """The text is made by other code than the JSON, which leaves markup and gaps as they are."""
-    shown = {
-        "MODULE": ansible_doc("-t", "module", *MODULES, *ACTIONS),
-        "FILTER": ansible_doc("-t", "filter", *FILTERS),
-        "ROLE": ansible_doc("-t", "role", *ROLES),
-    }
-    names = {"MODULE": [*MODULES, *ACTIONS], "FILTER": list(FILTERS), "ROLE": ROLES}
-    for kind, text in shown.items():
-        assert sorted(re.findall(rf"^> {kind}:? \W*(\w+)", text, re.MULTILINE)) == sorted(
-            names[kind]
-        )
+    monkeypatch.setenv("ANSIBLE_CALLBACK_PLUGINS", "plugins/callback:bench/callback")
+    wanted = {"module": MODULES + ACTIONS, "callback": CALLBACKS, "filter": FILTERS, "role": ROLES}
+    for kind, names in wanted.items():
+        text = ansible_doc("-t", kind, *names)
+        shown = re.findall(rf"^> {kind.upper()}:? \W*(\w+)", text, re.MULTILINE)
+        assert sorted(shown) == sorted(names)

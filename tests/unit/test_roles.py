@@ -30,6 +30,21 @@ def test_every_variable_is_documented_and_has_a_default_or_is_required(role: Pat
     assert [name for name in options if not name.startswith(f"{role.name}_")] == []
 
 
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_every_documented_variable_has_an_effect(role: Path) -> None:
+    specs = yaml.safe_load((role / "meta/argument_specs.yml").read_text())["argument_specs"]
+    names = {name for spec in specs.values() for name in spec.get("options", {})}
+    users = [
+        file
+        for pattern in ("roles/*/*/**/*", "playbooks/**/*.yml")
+        for file in ROOT.glob(pattern)
+        if file.is_file() and file.parent.name != "meta"
+    ]
+    # In a file of defaults each name stands at the beginning of its own line.
+    text = "\n".join(re.sub(r"(?m)^\w+:", "", file.read_text(errors="replace")) for file in users)
+    assert [name for name in names if not re.search(rf"\b{name}\b", text)] == []
+
+
 def passed(node: Any) -> set[str]:
     """List the variables that a playbook gives to roles, which outrank those of the inventory."""
     if isinstance(node, list):
