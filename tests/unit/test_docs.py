@@ -220,6 +220,19 @@ def test_links_lead_somewhere() -> None:
         assert not text.endswith(".md") or Path(text).name == target.name, (page, text)
 
 
+def test_playbooks_targets_and_tests_that_docs_name_exist() -> None:
+    pages = [ROOT / "README.md", *ROOT.glob("docs/*.md")]
+    text = "\n".join(page.read_text() for page in pages)
+    playbooks = set(re.findall(r"playbooks/[\w/]+\.yml", text))
+    assert len(playbooks) > 5
+    assert {name for name in playbooks if not (ROOT / name).exists()} == set()
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(re.findall(r"(?:`|^)make ([a-z-]+)", text, re.MULTILINE)) <= set(targets)
+    folders = [ROOT / name for name in ("app/tests", "molecule", "tests")]
+    tests = {file.name for folder in folders for file in folder.rglob("test_*.py")}
+    assert set(re.findall(r"\btest_\w+\.py", text)) <= tests
+
+
 def test_the_readme_maps_what_there_is() -> None:
     readme = (ROOT / "README.md").read_text()
     house = readme.partition("## Map of the house")[2].partition("```")[2].partition("```")[0]
