@@ -95,8 +95,15 @@ def _list(text: str | list[str] | None) -> list[str]:
 
 
 def _markup(text: str) -> str:
-    """Turn Ansible's C(code) into Markdown's."""
-    return re.sub(r"\bC\(([^)]*)\)", r"`\1`", text).replace("|", "\\|")
+    """Turn Ansible's markup into Markdown's; V() may hold brackets, each behind a backslash."""
+    text = re.sub(r"\bC\(([^)]*)\)", r"`\1`", text)
+    text = re.sub(r"\bV\(((?:[^\\)]|\\.)*)\)", _value, text)
+    return text.replace("|", "\\|")
+
+
+def _value(found: re.Match[str]) -> str:
+    plain = re.sub(r"\\(.)", r"\1", found[1])
+    return f"`{plain}`"
 
 
 def main() -> int:

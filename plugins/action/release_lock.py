@@ -9,7 +9,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
@@ -99,13 +99,24 @@ class ActionModule(ActionBase):
     """Take the lock for this run, give it back, or remove whoever's it is."""
 
     _supports_check_mode = True
-    _VALID_ARGS = frozenset(("state", "path", "purpose", "renew_seconds"))
+    ARGUMENT_SPEC: ClassVar = {
+        "state": {
+            "type": "str",
+            "choices": ["taken", "given_back", "read", "broken"],
+            "required": True,
+        },
+        # Of the server, so `~` is none of the controller's folders.
+        "path": {"type": "str", "default": LOCK},
+        "purpose": {"type": "str", "default": "deploy"},
+        "renew_seconds": {"type": "float", "default": HEARTBEAT_SECONDS},
+    }
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the action."""
         result = super().run(tmp, task_vars)
-        state, path = self._task.args["state"], self._task.args.get("path", LOCK)
-        me = self._me()
+        _, options = self.validate_argument_spec(self.ARGUMENT_SPEC)
+        state, path = options["state"], options["path"]
+        me = self._me(options["purpose"])
         if state == "given_back":
             return result | self._module(task_vars, state=state, path=path, holder=me)
         if state in ("read", "broken"):
@@ -130,7 +141,7 @@ class ActionModule(ActionBase):
             answer = self._module(task_vars, state="taken", path=path, holder=me, instead_of=holder)
             holder = answer.get("holder")
         if holder and holder["id"] == me["id"]:
-            self._renew(path, me)
+            self._renew(path, me, options["renew_seconds"])
         if answer.get("failed") or holder is None or holder["id"] == me["id"]:
             return result | answer
         wait = (
@@ -148,7 +159,7 @@ class ActionModule(ActionBase):
             ),
         }
 
-    def _renew(self, path: str, me: dict[str, Any]) -> None:
+    def _renew(self, path: str, me: dict[str, Any], pause: float) -> None:
         """Renew the lock in the background, as long as this run lives and holds it."""
         # A second fork makes it nobody's child: Ansible waits for no process that it does not know.
         if child := os.fork():
@@ -160,15 +171,14 @@ class ActionModule(ActionBase):
                 null = os.open(os.devnull, os.O_RDWR)
                 for descriptor in (0, 1, 2):
                     os.dup2(null, descriptor)
-                self._renew_until_it_ends(path, me)
+                self._renew_until_it_ends(path, me, pause)
         finally:
             os._exit(0)
 
-    def _renew_until_it_ends(self, path: str, me: dict[str, Any]) -> None:
+    def _renew_until_it_ends(self, path: str, me: dict[str, Any], pause: float) -> None:
         renew = (
             f"grep -qF {shlex.quote(me['id'])} {shlex.quote(path)} && touch -c {shlex.quote(path)}"
         )
-        pause = float(self._task.args.get("renew_seconds", HEARTBEAT_SECONDS))
         due = time.monotonic() + pause
         unheard = 0
         while started(me["pid"]) == me["started"]:
@@ -186,7 +196,7 @@ class ActionModule(ActionBase):
             if unheard > 1:
                 return
 
-    def _me(self) -> dict[str, Any]:
+    def _me(self, purpose: str) -> dict[str, Any]:
         # Tasks run in children of the process that ansible-playbook is.
         pid = os.getppid()
         here, begun = machine(), started(pid)
@@ -200,10 +210,10 @@ class ActionModule(ActionBase):
             "pid": pid,
             "started": begun,
             "since": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
-            "purpose": self._task.args.get("purpose", "a deploy"),
+            "purpose": purpose,
         }
 
     def _module(self, task_vars: Any, **arguments: Any) -> dict[str, Any]:
         return self._execute_module(
-            module_name="release_lock", module_args=arguments, task_vars=task_vars
+            module_name="lock_file", module_args=arguments, task_vars=task_vars
         )

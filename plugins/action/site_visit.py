@@ -5,7 +5,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
@@ -60,15 +60,24 @@ def companions_word(word: Word | None, state: str, trouble: str) -> str:
 
 
 class ActionModule(ActionBase):
-    """Visit the sites of some apps; with C(seconds), wait for certificates and judge."""
+    """Visit the sites of some apps, and wait for certificates that are missing."""
 
     _supports_check_mode = True
-    _VALID_ARGS = frozenset(("apps", "port", "ca", "seconds", "begun", "throwaway", "strict"))
+    ARGUMENT_SPEC: ClassVar = {
+        "apps": {"type": "list", "elements": "dict", "required": True},
+        "port": {"type": "int", "default": 443},
+        "ca": {"type": "str", "default": "letsencrypt"},
+        "seconds": {"type": "float", "default": 0},
+        "begun": {"type": "float", "default": 0},
+        "throwaway": {"type": "bool", "default": False},
+        "strict": {"type": "bool", "default": False},
+    }
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the action."""
         result = super().run(tmp, task_vars)
-        given, self._vars = self._task.args, task_vars
+        _, given = self.validate_argument_spec(self.ARGUMENT_SPEC)
+        self._given, self._vars = given, task_vars
         self._tls = {app["name"]: app["tls"] for app in given["apps"] if app["state"] == "present"}
         self._sites = [
             {"app": app["name"], "domain": domain, "path": app["health"]}
@@ -79,14 +88,13 @@ class ActionModule(ActionBase):
         host = (task_vars or {}).get("inventory_hostname", "")
         waiting = Waiting(
             self._look,
-            float(given.get("seconds", 0)),
-            float(given.get("begun", 0) or 0),
+            given["seconds"],
+            given["begun"],
             lambda text: self._display.display(f"[{host}] {text}"),
             time.monotonic,
             time.sleep,
         )
-        seconds = float(given.get("seconds", 0))
-        found = waiting.run() if seconds > 0 else self._look(False)
+        found = waiting.run() if given["seconds"] > 0 else self._look(False)
         self._explain(found, waiting)
         wrong = [str(f) for v in found.verdicts for f in v.found if not f.warning]
         warnings = [str(f) for v in found.verdicts for f in v.found if f.warning]
@@ -96,7 +104,7 @@ class ActionModule(ActionBase):
             "wrong": wrong,
             "cautions": warnings,
         }
-        if not given.get("strict"):
+        if not given["strict"]:
             return result
         for warning in warnings:
             self._display.warning(f"[{host}] {warning}")
@@ -110,15 +118,15 @@ class ActionModule(ActionBase):
 
     def _look(self, wake: bool) -> Look:
         arguments = {"sites": self._sites, "wake": wake}
-        arguments["port"] = int(self._task.args.get("port", 443))
+        arguments["port"] = self._given["port"]
         answer = self._execute_module(
-            module_name="site_visit", module_args=arguments, task_vars=self._vars
+            module_name="site_probe", module_args=arguments, task_vars=self._vars
         )
         if answer.get("failed") or "visits" not in answer:
             reason = answer.get("msg") or answer.get("module_stderr") or "no answer"
             raise AnsibleError(f"The sites could not be visited: {reason}")
         now = datetime.datetime.fromtimestamp(answer["now"], datetime.UTC)
-        trusted = is_trusted(str(self._task.args.get("ca", "letsencrypt")))
+        trusted = is_trusted(self._given["ca"])
         return Look(
             [judge(visit, self._tls[visit["app"]], trusted, now) for visit in answer["visits"]],
             answer["companion"]["log"],
@@ -136,6 +144,6 @@ class ActionModule(ActionBase):
             word = waiting.words.get(verdict.app) or found.word(verdict.app)
             told = [companions_word(word, found.state, found.trouble)]
             refused = word is not None and word.kind == "refused"
-            if verdict.unfit and refused and self._task.args.get("throwaway"):
+            if verdict.unfit and refused and self._given["throwaway"]:
                 told.append(PEBBLE)
             verdict.explain("\n  ".join(told))

@@ -10,8 +10,11 @@ from checks.report import HIDDEN, UNKNOWN, Finding, nearest, show, shown_unless_
 # Old name: new name. A name that a role still knows is not reported.
 RENAMED = {
     "app_tls": "tls",
+    "proxy_acme_ca": "acme_ca",
     "proxy_acme_ca_uri": "acme_ca",
     "proxy_acme_ca_bundle": "acme_ca_bundle",
+    "proxy_acme_eab": "vault_acme_eab",
+    "proxy_acme_email": "acme_email",
 }
 TRUE_FALSE = {"y", "yes", "on", "1", "true", "t", "1.0", "n", "no", "off", "0", "false", "f", "0.0"}
 SITE_PREFIXES = ("acme_", "tls_", "build_", "vault_", "apps_")

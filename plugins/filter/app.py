@@ -86,81 +86,25 @@ ADVICE = {
 
 
 def app_completed(entry: dict[str, Any], inherited: dict[str, Any] | None = None) -> dict[str, Any]:
-    """
-    Give every key of an entry a value.
-
-    Parameters
-    ----------
-    entry : dict
-        An entry of ``apps``, or one that a release has recorded.
-    inherited : dict, optional
-        Variables of the inventory that are the default of a key, by name.
-
-    Returns
-    -------
-    dict
-        The entry as the role ``app`` takes it.
-    """
+    """Give every key of an entry a value."""
     return App.from_entry(entry, inherited).entry()
 
 
 def app_derived(entry: dict[str, Any], secrets: dict[str, str] | None = None) -> dict[str, Any]:
-    """
-    Say what follows from an app's entry.
-
-    Parameters
-    ----------
-    entry : dict
-        A completed entry.
-    secrets : dict of str to str, optional
-        The app's part of ``vault_app_secrets``, of which only the names are used.
-
-    Returns
-    -------
-    dict
-        See `App.derived`.
-    """
+    """Say what follows from an app's entry."""
     return App.from_entry(entry).derived(secrets)
 
 
 def app_configuration(
     entry: dict[str, Any], secrets: dict[str, str] | None = None
 ) -> dict[str, Any]:
-    """
-    Show an app as it will be used.
-
-    Parameters
-    ----------
-    entry : dict
-        A completed entry.
-    secrets : dict of str to str, optional
-        The app's part of ``vault_app_secrets``, of which only the names are shown.
-
-    Returns
-    -------
-    dict
-        The entry, and under ``derived`` what follows from it.
-    """
+    """Show an app as it will be used."""
     shown = {key: value for key, value in entry.items() if key != "given"}
     return {**shown, "derived": app_derived(entry, secrets)}
 
 
 def app_secret_values(entry: dict[str, Any], secrets: dict[str, str]) -> dict[str, str]:
-    """
-    Join an app's secrets with what follows from them, such as ``DATABASE_URL``.
-
-    Parameters
-    ----------
-    entry : dict
-        A completed entry.
-    secrets : dict of str to str
-        The app's part of ``vault_app_secrets``.
-
-    Returns
-    -------
-    dict of str to str
-        Values by name.
-    """
+    """Join an app's secrets with what follows from them, such as ``DATABASE_URL``."""
     return App.from_entry(entry).secrets(secrets)
 
 
@@ -170,23 +114,7 @@ def app_release_keys(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def containers_of(containers: list[dict[str, Any]], app: str, but: str = "") -> list[str]:
-    """
-    Pick the containers of one app's releases, host names and database.
-
-    Parameters
-    ----------
-    containers : list of dict
-        What the engine lists, with ``Names`` and ``Labels``.
-    app : str
-        The app's name.
-    but : str, optional
-        The release to leave out; then the host names and the database are left out, too.
-
-    Returns
-    -------
-    list of str
-        Names in the order in which they are to stop: who takes requests before who answers them.
-    """
+    """Pick the containers of one app's releases, host names and database."""
     found = []
     for container in containers:
         labels = container.get("Labels") or {}
@@ -210,23 +138,7 @@ def _turn(service: str) -> int:
 
 
 def rollback_target(found: dict[str, Any], app: str, wanted: str = "") -> dict[str, Any]:
-    """
-    Choose the release to return to.
-
-    Parameters
-    ----------
-    found : dict
-        What the module ``release_info`` returned.
-    app : str
-        The app's name, for messages.
-    wanted : str, optional
-        What ``-e release=`` says; by default the one that was in service before.
-
-    Returns
-    -------
-    dict
-        The release's record; or, under ``error``, why there is none.
-    """
+    """Choose the release to return to."""
     live, records = found["live"], {record["id"]: record for record in found["releases"]}
     fit = [i for i, record in records.items() if record.get("in_service") and i != live]
     choice = f"Choose one of: {', '.join(fit)}" if fit else "No other release was ever in service"
@@ -254,25 +166,7 @@ def _kind(record: dict[str, Any]) -> str:
 
 
 def moved_release(text: str, release: str, uid: int | str, folder: str) -> str:
-    """
-    Bring a release's compose file up to date that is from before apps had numbers of their own.
-
-    Parameters
-    ----------
-    text : str
-        Text of the file.
-    release : str
-        The release's id, after which its socket was named.
-    uid : int or str
-        The number that the app runs as.
-    folder : str
-        The folder on the server that the release listens in.
-
-    Returns
-    -------
-    str
-        Text of the new file. One that is up to date already stays what it was in meaning.
-    """
+    """Update the compose file of a release from before apps had numbers of their own."""
     # Plain strings: those of Ansible carry marks that YAML cannot write.
     project = yaml.safe_load(str(text))
     for service in project["services"].values():
@@ -302,19 +196,7 @@ def _moved_mount(mount: str | dict[str, Any], folder: str) -> str | dict[str, An
 
 
 def release_table(found: dict[str, Any]) -> list[str]:
-    """
-    Write the releases of an app as lines for a person.
-
-    Parameters
-    ----------
-    found : dict
-        What the module ``release_info`` returned.
-
-    Returns
-    -------
-    list of str
-        A heading and a line for each release, the youngest first.
-    """
+    """Write the releases of an app as lines for a person."""
     rows = [("RELEASE", "STATE", "CREATED (UTC)", "LAST IN SERVICE", "COMMIT", "BY")]
     for record in found["releases"]:
         served = (record.get("in_service") or [""])[-1]
@@ -338,24 +220,7 @@ def _minute(time: str) -> str:
 
 
 def networks(text: str | list[str]) -> list[str]:
-    """
-    Read addresses and networks that an operator has listed.
-
-    Parameters
-    ----------
-    text : str or list of str
-        Separated by commas or white space, such as ``192.0.2.7, 2001:db8::/32``.
-
-    Returns
-    -------
-    list of str
-        Each in the form that nginx reads.
-
-    Raises
-    ------
-    AnsibleFilterError
-        If one is neither.
-    """
+    """Read addresses and networks that an operator has listed."""
     words = re.split(r"[,\s]+", text) if isinstance(text, str) else text
     found = []
     for word in filter(None, words):
@@ -370,19 +235,7 @@ def networks(text: str | list[str]) -> list[str]:
 
 
 def release_advice(log: str) -> str:
-    """
-    Say what to do about the errors in a log.
-
-    Parameters
-    ----------
-    log : str
-        Output of the app.
-
-    Returns
-    -------
-    str
-        Lines for the operator; empty if nothing is known.
-    """
+    """Say what to do about the errors in a log."""
     found = []
     for pattern, text in ADVICE.items():
         match = re.search(pattern, log)

@@ -8,26 +8,7 @@ SUITE_SUFFIXES = ("", "-updates", "-security")
 
 
 def apt_sources_for(text: str, release: str, wanted: str) -> str:
-    """
-    Pick the Debian archives out of apt sources and point them at another release.
-
-    Third-party archives drop out: their suites are not named for the release, or they are signed
-    with a key of their own.
-
-    Parameters
-    ----------
-    text : str
-        The host's sources, one-line and deb822 entries mixed (sources.list(5)).
-    release : str
-        Code name of the host's own release, such as ``bookworm``.
-    wanted : str
-        Code name of the release that is wanted, such as ``trixie``.
-
-    Returns
-    -------
-    str
-        One-line entries; empty when the host has no Debian archive.
-    """
+    """Point the Debian archives of a server at another release."""
     suites = {release + suffix: wanted + suffix for suffix in SUITE_SUFFIXES}
     lines: list[str] = []
     for stanza in re.split(r"\n\s*\n", text):

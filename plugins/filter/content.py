@@ -8,27 +8,7 @@ from ansible.errors import AnsibleFilterError
 
 
 def content_digest(parts: list[str], length: int = 12) -> str:
-    """
-    Digest files, folders and plain strings.
-
-    Parameters
-    ----------
-    parts : list of str
-        Each part is the absolute path of a file or folder, whose names, contents and executable
-        bits count, or any other text, which counts as it is.
-    length : int, optional
-        Hexadecimal digits to return.
-
-    Returns
-    -------
-    str
-        The first `length` digits of a SHA-256.
-
-    Raises
-    ------
-    AnsibleFilterError
-        If a part that starts with ``/`` does not exist.
-    """
+    """Digest files, folders and text to a short name that changes with them."""
     digest = hashlib.sha256()
     for part in parts:
         if not part.startswith("/"):

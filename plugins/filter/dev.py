@@ -5,24 +5,7 @@ from typing import Any
 
 
 def dev_environment(inventory: str, inventories: str, default: str = "local") -> str:
-    """
-    Say how ``make`` is told which inventory is meant.
-
-    Parameters
-    ----------
-    inventory : str
-        Folder of the inventory in use.
-    inventories : str
-        Folder of all that ``make`` knows.
-    default : str, optional
-        The one that it takes by itself.
-
-    Returns
-    -------
-    str
-        Such as `` ENV=vagrant``, with the space before it; empty for the default, and for an
-        inventory that stands elsewhere.
-    """
+    """Say which option of make names an inventory."""
     path, folder = Path(inventory).resolve(), Path(inventories).resolve()
     if folder not in path.parents or path == folder / default:
         return ""

@@ -12,24 +12,7 @@ from checks.domains import ascii_domain
 
 
 def ascii_domains(apps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """
-    Convert the domains of each app.
-
-    Parameters
-    ----------
-    apps : list of dict
-        Entries of ``apps``.
-
-    Returns
-    -------
-    list of dict
-        The same entries, with ``domains`` in lower case and Punycode where they have any.
-
-    Raises
-    ------
-    AnsibleFilterError
-        If a domain is no valid international name.
-    """
+    """Convert the domains of apps to Punycode."""
     try:
         return [
             {**app, "domains": [ascii_domain(domain) for domain in app["domains"]]}

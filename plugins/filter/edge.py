@@ -11,37 +11,13 @@ from checks import edge
 
 
 def without_edge_variables(image: Mapping[str, Any]) -> dict[str, str]:
-    """
-    Empty the variables of an image that docker-gen and the companion would obey.
-
-    Parameters
-    ----------
-    image : dict
-        What Docker's inspect says of it.
-
-    Returns
-    -------
-    dict of str to str
-        Each of those that the image sets, with the empty value that both of them pass over.
-    """
+    """Empty the variables of an image that the edge would obey."""
     names = [line.partition("=")[0] for line in image["Config"].get("Env") or []]
     return dict.fromkeys(edge.edge_variables(names), "")
 
 
 def edge_labels(image: Mapping[str, Any]) -> list[str]:
-    """
-    Name the labels of an image by which it would be taken for a part of the edge.
-
-    Parameters
-    ----------
-    image : dict
-        What Docker's inspect says of it.
-
-    Returns
-    -------
-    list of str
-        Their names.
-    """
+    """Name the labels by which an image would be taken for a part of the edge."""
     return edge.edge_labels(image["Config"].get("Labels") or {})
 
 

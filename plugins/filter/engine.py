@@ -9,84 +9,34 @@ from ansible.errors import AnsibleFilterError
 # From this version on a health check may ask more often while a container starts.
 # https://docs.docker.com/reference/compose-file/services/#healthcheck
 START_INTERVAL_SINCE = 25
-# From this version on the engine translates addresses of IPv6 unasked.
+# From this version on an engine translates IPv6 addresses by default, and before 20.10 it cannot.
+# https://docs.docker.com/engine/daemon/ipv6/
 IPV6_SINCE = 27
 
 
 def engine_major(version: str) -> int:
-    """
-    Read the major version of an engine.
-
-    Parameters
-    ----------
-    version : str
-        The engine's own word, such as ``20.10.24+dfsg1`` or ``Docker version 29.1.3, build ...``.
-
-    Returns
-    -------
-    int
-        Zero when there is no number.
-    """
+    """Read the major version of a Docker engine."""
     match = re.search(r"(\d+)\.\d+", str(version))
     return int(match[1]) if match else 0
 
 
 def health_pace(version: str) -> dict[str, str | int]:
-    """
-    Say how often health checks ask, as keys of a compose file.
-
-    Parameters
-    ----------
-    version : str
-        Version of the engine.
-
-    Returns
-    -------
-    dict
-        A start is noticed at once with a new engine, and within five seconds with an old one, whose
-        interval is the same while it starts and for ever after. What stands still is unhealthy
-        after a minute, or half of one. Each check starts a process in the container, so more of
-        them would cost a small server a good part of a processor.
-    """
+    """Choose how often health checks run."""
     if engine_major(version) >= START_INTERVAL_SINCE:
         return {"interval": "30s", "retries": 2, "start_interval": "1s"}
     return {"interval": "5s", "retries": 6}
 
 
 def ipv6_options(version: str | int) -> dict[str, bool]:
-    """
-    Name the options by which an engine translates addresses of IPv6, as it does those of IPv4.
-
-    Parameters
-    ----------
-    version : str or int
-        Version of the engine, or its major number.
-
-    Returns
-    -------
-    dict
-        Options of the daemon. From 27 on an engine does so without being told; before 20.10 none
-        can. https://docs.docker.com/engine/daemon/ipv6/
-    """
+    """Choose the daemon options for IPv6 in the networks of containers."""
     major = version if isinstance(version, int) else engine_major(version)
     return {"experimental": True, "ip6tables": True} if 20 <= major < IPV6_SINCE else {}
 
 
 def has_ipv6(addresses: str) -> bool:
-    """
-    Tell whether a server has an address of IPv6 that others can reach.
-
-    Parameters
-    ----------
-    addresses : str
-        Content of ``/proc/net/if_inet6``: address, number, prefix, scope, flags, interface. Scope
-        00 is global, which unique local addresses are, too.
-
-    Returns
-    -------
-    bool
-        Addresses of the loopback and of Docker's own networks do not count.
-    """
+    """Tell whether a server has an IPv6 address that others can reach."""
+    # Address, number, prefix, scope, flags, interface; scope 00 is global, which unique local
+    # addresses are, too.
     lines = (line.split() for line in addresses.splitlines())
     return any(
         len(line) == 6 and line[3] == "00" and not re.match(r"lo$|docker|br-|veth", line[5])
@@ -95,19 +45,7 @@ def has_ipv6(addresses: str) -> bool:
 
 
 def translates_ipv6(info: dict[str, Any]) -> bool:
-    """
-    Tell whether an engine brings a visitor's address of IPv6 to a container.
-
-    Parameters
-    ----------
-    info : dict
-        What the engine says of itself: ``ServerVersion`` and ``ExperimentalBuild``.
-
-    Returns
-    -------
-    bool
-        An older engine does so only with `ipv6_options`, one of which it shows here.
-    """
+    """Tell whether an engine brings a visitor's IPv6 address to a container."""
     major = engine_major(info.get("ServerVersion", ""))
     return major >= IPV6_SINCE or (major >= 20 and bool(info.get("ExperimentalBuild")))
 
@@ -119,34 +57,7 @@ def daemon_options(
     arguments: str = "",
     swarm: str = "inactive",
 ) -> dict[str, Any]:
-    """
-    Add our options of the Docker daemon to those that somebody else gave it.
-
-    Parameters
-    ----------
-    ours : dict
-        What we would like.
-    text : str
-        Content of daemon.json, or nothing.
-    earlier : str
-        What an earlier run added, as JSON, or nothing. Only this may be changed and removed.
-    arguments : str
-        Command line of the running daemon, which refuses an option that is in both places.
-    swarm : str
-        State of the engine's swarm node.
-
-    Returns
-    -------
-    dict
-        ``options``, the new content of daemon.json; ``added``, the part of it that is ours;
-        ``kept``, the names of those of ours that yield to what the server says;
-        ``differs``, whether that is something else than what is there.
-
-    Raises
-    ------
-    AnsibleFilterError
-        When daemon.json is not a JSON object.
-    """
+    """Merge options into a Docker daemon's configuration that others may have written."""
     before = _object(text)
     mine = _object(earlier)
     theirs = {n: v for n, v in before.items() if n not in mine or mine[n] != v}
@@ -186,32 +97,7 @@ def _is_argument(name: str, arguments: str) -> bool:
 def missing_packages(
     wanted: list[str], engine: bool, installed: list[str], lacking: list[str], names: Any
 ) -> list[str]:
-    """
-    Name the packages that a server lacks; an engine that it has is never replaced.
-
-    Parameters
-    ----------
-    wanted : list of str
-        What a server without an engine gets.
-    engine : bool
-        Whether there is an engine.
-    installed : list of str
-        Which of the packages of engines are installed.
-    lacking : list of str
-        Those of ``compose`` and ``buildx`` that the command line lacks.
-    names : dict
-        For ``debian`` and ``upstream`` the packages of these two.
-
-    Returns
-    -------
-    list of str
-        Packages to install.
-
-    Raises
-    ------
-    AnsibleFilterError
-        When a tool is missing beside an engine that came from neither place.
-    """
+    """Name the packages that a server lacks for Docker."""
     if not engine:
         return wanted
     if "docker-ce" in installed:

@@ -90,20 +90,7 @@ BUILD_ADVICE = {
 
 
 def failure_log(log: str) -> str:
-    """
-    Show what in a log tells why a program failed.
-
-    Parameters
-    ----------
-    log : str
-        Output of one or several containers, of all their starts.
-
-    Returns
-    -------
-    str
-        The first traceback, then the last lines, without what servers say at each start and
-        without what was said before. The end of the log itself where nothing else is in it.
-    """
+    """Shorten the log of a program that failed."""
     found = [_tell(who, lines) for who, lines in _by_origin(_lines(log)).items()]
     # A traceback is nearer to the cause than what the others say of it.
     found.sort(key=lambda part: "Traceback" not in part)
@@ -111,19 +98,7 @@ def failure_log(log: str) -> str:
 
 
 def build_log(output: str) -> str:
-    """
-    Show what in a build's output tells why it failed.
-
-    Parameters
-    ----------
-    output : str
-        What BuildKit printed.
-
-    Returns
-    -------
-    str
-        What to do where that is known, and the last lines that are not progress.
-    """
+    """Shorten the output of a failed build."""
     lines = [STEP.sub("", line) for line in _lines(output)]
     kept = _distinct(line for line in lines if not PROGRESS.match(line))
     return "\n".join([*build_advice(output), *kept[-LOG_LINES:]])
@@ -138,19 +113,7 @@ def build_advice(output: str) -> list[str]:
 
 
 def may_pass(result: dict[str, Any]) -> bool:
-    """
-    Tell whether another try of a build can help.
-
-    Parameters
-    ----------
-    result : dict
-        What the module returned.
-
-    Returns
-    -------
-    bool
-        False for what comes again, such as a name that cannot be looked up, which takes minutes.
-    """
+    """Tell whether another try of a build can help."""
     text = "\n".join(str(result.get(key) or "") for key in ("msg", "stdout", "stderr"))
     return bool(PASSES.search(text)) and not build_advice(text)
 

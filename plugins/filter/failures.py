@@ -8,19 +8,7 @@ from typing import Any
 
 
 def failure_reason(result: Mapping[str, Any]) -> str:
-    """
-    Say why a task failed.
-
-    Parameters
-    ----------
-    result : dict
-        What Ansible knows of it; that of a loop has ``results``.
-
-    Returns
-    -------
-    str
-        The messages of its failed items, or its own; with what a command printed.
-    """
+    """Say why a task failed."""
     items = [item for item in result.get("results") or [] if item.get("failed")]
     if items:
         return "\n".join(dict.fromkeys(failure_reason(item) for item in items))
@@ -34,25 +22,7 @@ def failure_reason(result: Mapping[str, Any]) -> str:
 def unfinished_release(
     left: Sequence[Mapping[str, str]], app: str, release: str, is_rollback: bool = False
 ) -> str:
-    """
-    Say that a release has the traffic although its deploy failed, and what is left to do.
-
-    Parameters
-    ----------
-    left : list of dict
-        For each step that failed after the switch, ``step``, the task's name, and ``reason``.
-    app : str
-        The app's name.
-    release : str
-        Id of the release.
-    is_rollback : bool, optional
-        Whether the run was to return to that release.
-
-    Returns
-    -------
-    str
-        A message for the operator.
-    """
+    """Write the message of a run that failed after its release got the traffic."""
     lines = [f"Release {release} of {app} has the traffic; what is left to do:"]
     for failure in left:
         step = failure["step"].rpartition("| ")[2]
@@ -70,23 +40,7 @@ def unfinished_release(
 def deploy_report(
     failures: Sequence[Mapping[str, Any]], apps: Sequence[Mapping[str, Any]], visit: str = ""
 ) -> str:
-    """
-    List what went wrong in a run that went on with the other apps.
-
-    Parameters
-    ----------
-    failures : list of dict
-        For each app that failed, ``app``, ``reason``, and whether its new release is ``live``.
-    apps : list of dict
-        The apps that the run was about.
-    visit : str, optional
-        What is wrong with the sites that are deployed.
-
-    Returns
-    -------
-    str
-        A message for the operator.
-    """
+    """List what went wrong in a run that went on with the other apps."""
     lines = []
     if failures:
         lines.append(f"{len(failures)} of {len(apps)} apps could not be deployed:")

@@ -38,40 +38,12 @@ def image_name(name: str) -> str:
 
 
 def without_digest(name: str) -> str:
-    """
-    Drop the digest behind a tag: what a tarball of ``docker save`` knows of an image.
-
-    Parameters
-    ----------
-    name : str
-        Such as ``nginx:1.29@sha256:...``.
-
-    Returns
-    -------
-    str
-        Such as ``nginx:1.29``.
-
-    """
+    """Drop the digest from the name of an image."""
     return name.partition("@")[0]
 
 
 def missing_images(wanted: Iterable[str], found: Iterable[Mapping[str, Any]]) -> list[str]:
-    """
-    Tell which images a server lacks.
-
-    Parameters
-    ----------
-    wanted : iterable of str
-        Names of images.
-    found : iterable of dict
-        What Docker's inspect says of the images that are there.
-
-    Returns
-    -------
-    list of str
-        The names from `wanted` that none of the images has.
-
-    """
+    """Name the images that a server lacks."""
     present = {
         image_name(name)
         for image in found
@@ -81,43 +53,13 @@ def missing_images(wanted: Iterable[str], found: Iterable[Mapping[str, Any]]) ->
 
 
 def archives_of(wanted: Iterable[str], archives: Mapping[str, Iterable[str]]) -> dict[str, str]:
-    """
-    Find the tarball that holds each image.
-
-    Parameters
-    ----------
-    wanted : iterable of str
-        Names of images.
-    archives : dict of str to list of str
-        Names of the images in each file, by the file's path.
-
-    Returns
-    -------
-    dict of str to str
-        Path of a file by the wanted name; names that no file holds are left out.
-
-    """
+    """Find the tarball that holds each image."""
     holders = {image_name(name): path for path, names in archives.items() for name in names}
     return {name: holders[image_name(name)] for name in wanted if image_name(name) in holders}
 
 
 def docker_gen_waits(command: Iterable[str], wait: str) -> list[str]:
-    """
-    Change how long docker-gen waits for more events before it writes the configuration.
-
-    Parameters
-    ----------
-    command : iterable of str
-        How an image starts docker-gen.
-    wait : str
-        Its option ``-wait``: shortest silence and longest wait, such as ``2s:4s``.
-
-    Returns
-    -------
-    list of str
-        The same command with that option; as it is if it has none.
-
-    """
+    """Change how long docker-gen waits before it writes the configuration."""
     words = list(command)
     if "-wait" in words[:-1]:
         words[words.index("-wait") + 1] = wait

@@ -12,25 +12,7 @@ from checks.running import report, site_lines
 def status_report(
     server: dict[str, Any], entries: list[dict[str, Any]], visited: dict[str, Any], whole: bool
 ) -> dict[str, Any]:
-    """
-    Join what was gathered of a server.
-
-    Parameters
-    ----------
-    server : dict
-        What the module ``server_info`` returned.
-    entries : list of dict
-        Entries of ``apps`` to look at.
-    visited : dict
-        What the action ``site_visit`` returned; without ``sites`` if it was left out.
-    whole : bool
-        Whether they are all apps of the inventory.
-
-    Returns
-    -------
-    dict
-        ``text`` to show; ``wrong`` and ``cautions``, a line each; ``verdict``, those of ``wrong``.
-    """
+    """Report what a server runs and what is wrong with it."""
     made = report(server, entries, whole)
     lines = made.lines + site_lines(visited.get("sites") or [])
     wrong = made.wrong + list(visited.get("wrong") or [])

@@ -13,29 +13,42 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: app_uid
-short_description: Give an app a number of its own to run as
+short_description: Give an app a user number of its own
 description:
-  - The first call for an app takes the next number that neither another app nor a user or a group
-    of the server has, and writes it down; all later calls return that one. A number is never given
-    again, not even when its app is gone, because volumes of the app may be left.
-  - Whoever calls it holds the lock of the server.
+  - The first call for an app takes the next number that neither another app nor a user or
+    group of the server has, and records it. Later calls return the recorded number.
+  - A number is never given to another app, even after its app was removed, because volumes of the
+    removed app may still be on the server.
+  - The caller must hold the lock of the server, see M(release_lock).
 options:
-  app: {description: The app's name., type: str, required: true}
-  path: {description: File that has the numbers of all apps., type: path, required: true}
+  app:
+    description: The app's name.
+    type: str
+    required: true
+  path:
+    description: File that records the numbers of all apps.
+    type: path
+    required: true
 author: flask-vps maintainers
 """
 
 EXAMPLES = r"""
-- name: Give the app a number
-  app_uid: {app: shop, path: /opt/flask-vps/uids.json}
+- name: Give the app a user number
+  app_uid:
+    app: shop
+    path: /opt/flask-vps/uids.json
   register: shop
 """
 
 RETURN = r"""
-uid: {description: The number., type: int, returned: always}
+uid:
+  description: The app's user and group number.
+  type: int
+  returned: always
 """
 
-FIRST, LAST = 20000, 29999
+FIRST = 20000
+LAST = 29999
 
 
 def choose(app: str, known: dict[str, int], taken: set[int]) -> int:

@@ -22,14 +22,16 @@ DOCUMENTATION = r"""
 module: database
 short_description: Dump and restore the database of an app
 description:
-  - C(dumped) makes a dump and checks it. A dump under its last name is whole.
-  - C(listed) lists the dumps, and databases that a restore has replaced.
-  - C(marked) notes that the release of a dump failed. C(pruned) removes what is too old.
-  - C(examined) refuses a dump that cannot be restored. C(prepared) restores it beside the database
-    in use, C(abandoned) removes that copy again.
-  - C(swapped) stops the app, dumps its database, gives the copy its name, and starts the app.
-    C(returned) takes that back, C(settled) leaves it at that.
-  - C(recovered) finishes or takes back what an interrupted restore has left.
+  - O(state=dumped) makes a dump and checks it. A dump gets its final name once it is complete.
+  - O(state=listed) lists the dumps, and the databases that a restore replaced.
+  - O(state=marked) notes that the release of a dump failed.
+  - O(state=pruned) removes old dumps.
+  - O(state=examined) fails if a dump cannot be restored.
+  - O(state=prepared) restores a dump into a copy beside the database in use, and
+    O(state=abandoned) removes that copy.
+  - O(state=swapped) stops the app, dumps its database, puts the copy in its place, and starts the
+    app. O(state=returned) undoes this, and O(state=settled) makes it final.
+  - O(state=recovered) finishes or undoes a restore that was interrupted.
 options:
   state:
     description: What to do.
@@ -37,64 +39,112 @@ options:
     required: true
     choices: [dumped, listed, marked, pruned, examined, prepared, abandoned, swapped, returned,
               settled, recovered]
-  app: {description: The app's name., type: str, required: true}
-  dir: {description: The app's folder on the server., type: path, required: true}
+  app:
+    description: The app's name.
+    type: str
+    required: true
+  dir:
+    description: The app's folder on the server.
+    type: path
+    required: true
   kind:
-    description: Its database; C(found) asks the server.
+    description: Kind of the database. V(found) looks on the server.
     type: str
     choices: [postgres, sqlite, none, found]
     default: found
   images:
     description:
-      - Images with Python for SQLite, beside those of the release that was in service last. The
-        first that is there is used.
+      - Images with Python that can open an SQLite database, in addition to the images of the last
+        release in service. The first one on the server is used.
     type: list
     elements: str
     default: []
   reason:
-    description: For C(dumped) and C(marked), the release that comes next, or another reason.
+    description:
+      - For O(state=dumped) and O(state=marked), the id of the next release or another reason for
+        the dump.
     type: str
     default: ""
   dump:
     description:
-      - File name in the folder of dumps, path on the server, C(latest), or name of a replaced
-        database.
+      - The dump to restore, as a file name in the folder of dumps, a path on the server,
+        V(latest), or the name of a database that a restore replaced.
     type: str
     default: latest
-  kept: {description: How many dumps of each kind C(pruned) leaves., type: int, default: 5}
+  kept:
+    description: For O(state=pruned), how many dumps of each kind to keep.
+    type: int
+    default: 5
   days:
-    description: For how many days C(pruned) leaves the day's last dump as well.
+    description: For O(state=pruned), for how many days to keep the last dump of each day as well.
     type: int
     default: 7
   failed:
-    description: For C(pruned), releases that never took traffic.
+    description: For O(state=pruned), ids of releases that never took traffic.
     type: list
     elements: str
     default: []
   undumped:
-    description: Whether C(swapped) goes on when the database in use cannot be dumped.
+    description: For O(state=swapped), whether to go on if the database in use cannot be dumped.
     type: bool
     default: false
 author: flask-vps maintainers
 notes:
-  - It asks through the command line of Docker, which every engine brings, whatever its age.
+  - Uses the command line of Docker, which every version of the engine has.
 """
 
 EXAMPLES = r"""
 - name: Dump the database
-  database: {state: dumped, app: shop, dir: /opt/flask-vps/apps/shop, reason: 0123456789ab}
+  database:
+    state: dumped
+    app: shop
+    dir: /opt/flask-vps/apps/shop
+    reason: 0123456789ab
 """
 
 RETURN = r"""
-dump: {description: The dump that was made or examined., type: dict}
-dumps: {description: The dumps that there are, the youngest first., type: list, elements: dict}
-databases: {description: Databases that restores have replaced., type: list, elements: dict}
-removed: {description: Names of the dumps that were removed., type: list, elements: str}
-tables: {description: Rows of each table now and in the dump., type: list, elements: dict}
-lines: {description: What an operator should know., type: list, elements: str}
-interrupted: {description: Where the last restore ended; empty if it was whole., type: str}
-kept: {description: Name of the database that was replaced., type: str}
-started: {description: Containers that were started again., type: list, elements: str}
+dump:
+  description: The dump that was made, examined or restored.
+  type: dict
+  returned: when O(state) is V(dumped), V(examined), V(prepared) or V(swapped)
+dumps:
+  description: All dumps, the latest first.
+  type: list
+  elements: dict
+  returned: when O(state) is V(listed)
+databases:
+  description: Databases that restores replaced.
+  type: list
+  elements: dict
+  returned: when O(state) is V(listed)
+removed:
+  description: Names of the dumps that were removed.
+  type: list
+  elements: str
+  returned: when O(state) is V(pruned)
+tables:
+  description: Number of rows of each table, in the database and in the dump.
+  type: list
+  elements: dict
+  returned: when O(state) is V(prepared)
+lines:
+  description: Lines to show to the operator.
+  type: list
+  elements: str
+  returned: when O(state) is V(listed), V(prepared) or V(recovered)
+interrupted:
+  description: Step at which the last restore was interrupted, or an empty string.
+  type: str
+  returned: when O(state) is V(recovered)
+kept:
+  description: Name of the database that was replaced.
+  type: str
+  returned: when O(state) is V(swapped) or V(returned)
+started:
+  description: Containers that were started again.
+  type: list
+  elements: str
+  returned: when O(state) is V(swapped), V(returned) or V(recovered)
 """
 
 

@@ -16,33 +16,50 @@ from ansible.module_utils.safe_git import GitError, looks_bare, run
 
 DOCUMENTATION = r"""
 module: git_source
-short_description: Have one version of a git repository in a folder
+short_description: Check out one version of a git repository
 description:
-  - Checks out a branch, tag or commit, with its submodules and nothing else in the folder.
-  - The folder is a cache of the controller's, so nothing that it does there counts as a change.
+  - Checks out a branch, tag or commit with its submodules, and removes everything else from the
+    folder.
+  - The folder is a cache on the controller, so the task is never reported as changed.
 options:
-  url: {description: Address of the repository., type: str, required: true}
+  url:
+    description: Address of the repository.
+    type: str
+    required: true
   version:
-    description: Branch, tag or commit. If empty, the remote's HEAD.
+    description: Branch, tag or commit. An empty string means the HEAD of the remote.
     type: str
     default: ""
   dest:
-    description: Folder for the checkout. Whatever else is in it is removed.
+    description: Folder for the checkout. Other files in it are removed.
     type: path
     required: true
-  key: {description: Private SSH key, if one is needed., type: str, default: ""}
-  app: {description: Name of the app, for messages., type: str, required: true}
+  key:
+    description: Private SSH key, if the repository needs one.
+    type: str
+    default: ""
+  app:
+    description: The app's name, for messages.
+    type: str
+    required: true
 author: flask-vps maintainers
 """
 
 EXAMPLES = r"""
-- name: Fetch the app
-  git_source: {app: shop, url: "https://git.example/shop.git", version: v1.2, dest: /tmp/shop}
+- name: Check out the app
+  git_source:
+    app: shop
+    url: https://git.example.org/shop.git
+    version: v1.2
+    dest: /tmp/shop
   delegate_to: localhost
 """
 
 RETURN = r"""
-commit: {description: The commit that is checked out., type: str, returned: always}
+commit:
+  description: The commit that is checked out.
+  type: str
+  returned: always
 """
 
 # What git says, and what the operator can do about it.

@@ -11,23 +11,30 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: image_archives
-short_description: Tell which images the tarballs in a folder hold
+short_description: List the images in the tarballs of a folder
 description:
-  - Reads the list of contents in each tarball that C(docker save) wrote, compressed by gzip, bzip2
-    or xz or not at all. Other files are passed over.
+  - Reads the manifest of each tarball that C(docker save) wrote, uncompressed or compressed by
+    gzip, bzip2 or xz. Other files are ignored.
 options:
-  path: {description: Folder on the machine that runs the module., type: path, required: true}
+  path:
+    description: The folder, on the machine that runs the module.
+    type: path
+    required: true
 author: flask-vps maintainers
 """
 
 EXAMPLES = r"""
-- name: Look into the tarballs
-  image_archives: {path: ./images}
+- name: List the images in the tarballs
+  image_archives:
+    path: ./images
   delegate_to: localhost
 """
 
 RETURN = r"""
-archives: {description: Names of the images by the tarball's path., type: dict, returned: always}
+archives:
+  description: Names of the images in each tarball, by the tarball's path.
+  type: dict
+  returned: always
 """
 
 

@@ -23,42 +23,102 @@ from ansible.module_utils.paths import SERVER_DIR
 
 DOCUMENTATION = r"""
 module: preflight_host
-short_description: Look at a server before anything on it changes
+short_description: Inspect a server before anything on it changes
 description:
-  - Reads who listens on ports, the space where Docker keeps its data, the version of each Postgres
-    volume, what domains resolve to, and whether a certificate authority answers.
-  - Works without root. What it cannot see then is null in the answer.
+  - Finds out which program listens on each port, how much space Docker has, which Postgres version
+    each volume needs, what domains resolve to, and whether a certificate authority answers.
+  - Works without root as well. What only root may see is then null in the result.
 options:
-  ports: {description: Ports to look at., type: list, elements: int, required: true}
-  domains: {description: Names to resolve., type: list, elements: str, default: []}
-  apps: {description: Apps whose Postgres volume to read., type: list, elements: str, default: []}
-  directory: {description: URL of an ACME directory to ask., type: str, default: ""}
-  bundle: {description: CA certificates (PEM) of that directory's server., type: str, default: ""}
-  root: {description: The project's folder on the server., type: path, default: /opt/flask-vps}
+  ports:
+    description: Ports to look at.
+    type: list
+    elements: int
+    required: true
+  domains:
+    description: Names to resolve.
+    type: list
+    elements: str
+    default: []
+  apps:
+    description: Apps whose Postgres volume to look at.
+    type: list
+    elements: str
+    default: []
+  directory:
+    description: URL of an ACME directory to request.
+    type: str
+    default: ""
+  bundle:
+    description: CA certificates of that directory's server, in PEM format.
+    type: str
+    default: ""
+  root:
+    description: The project's folder on the server.
+    type: path
+    default: /opt/flask-vps
 author: flask-vps maintainers
 """
 
 EXAMPLES = r"""
-- name: Look at the server
-  preflight_host: {ports: [80, 443], domains: [shop.example.org], apps: [shop]}
+- name: Inspect the server
+  preflight_host:
+    ports: [80, 443]
+    domains: [shop.example.org]
+    apps: [shop]
 """
 
 RETURN = r"""
-root: {description: Whether the module ran as root., type: bool, returned: always}
-listeners:
-  description: Who has each port; kind is container, process or unknown.
-  type: list
+root:
+  description: Whether the module ran as root.
+  type: bool
   returned: always
-docker_root: {description: Where Docker keeps its data, or will., type: str, returned: always}
-engine: {description: Version of the Docker engine and what it is., type: dict, returned: always}
-free_mb: {description: Free space there., type: int, returned: always}
-edge: {description: Whether the edge was set up here., type: bool, returned: always}
-deployed: {description: Apps with a release here., type: list, returned: always}
-postgres: {description: Major version of each app's volume., type: dict, returned: always}
-certified: {description: Domains with a certificate here., type: list, returned: always}
-resolved: {description: Addresses of each domain, or the error., type: dict, returned: always}
-directory: {description: What is wrong with the directory; empty if it answers., type: str}
-directory_in_use: {description: Whether the edge asks this directory already., type: bool}
+listeners:
+  description: What listens on each port. C(kind) is V(container), V(process) or V(unknown).
+  type: list
+  elements: dict
+  returned: always
+docker_root:
+  description: Folder in which Docker keeps its data, or will keep it.
+  type: str
+  returned: always
+engine:
+  description: Version and origin of the Docker engine.
+  type: dict
+  returned: always
+free_mb:
+  description: Free space in that folder, in MB.
+  type: int
+  returned: always
+edge:
+  description: Whether the edge was set up on this server.
+  type: bool
+  returned: always
+deployed:
+  description: Apps that have a release on this server.
+  type: list
+  elements: str
+  returned: always
+postgres:
+  description: Major version of Postgres in the volume of each app.
+  type: dict
+  returned: always
+certified:
+  description: Domains that have a certificate on this server.
+  type: list
+  elements: str
+  returned: always
+resolved:
+  description: Addresses of each domain, or the error.
+  type: dict
+  returned: always
+directory:
+  description: Why the ACME directory does not answer, or an empty string.
+  type: str
+  returned: always
+directory_in_use:
+  description: Whether the edge requests certificates from this directory already.
+  type: bool
+  returned: always
 """
 
 SOCKET = "/var/run/docker.sock"

@@ -10,36 +10,63 @@ from ansible.module_utils.releases import Release, now
 
 DOCUMENTATION = r"""
 module: release
-short_description: Record a release, give it the traffic, or note that it failed
+short_description: Record a release, switch the traffic to it, or note that it failed
 description:
-  - C(recorded) writes down what is known of a release before it starts.
-  - C(live) gives it the traffic by renaming links, one rename each. nginx opens the socket behind
-    its link at each request, so there is nothing to reload and no instant without a release.
-  - C(failed) notes that it never got well.
+  - O(state=recorded) records the facts about a release before it starts.
+  - O(state=live) switches the traffic to the release by renaming symbolic links. nginx opens the
+    socket behind its link for each request, so it needs no reload, and there is no moment without
+    a release.
+  - O(state=failed) records that the release never became healthy.
 options:
-  state: {description: What to do., type: str, choices: [recorded, live, failed], required: true}
-  id: {description: The release., type: str, required: true}
-  dir: {description: The app's folder on the server., type: path, required: true}
-  record: {description: For C(recorded), what to write down., type: dict, default: {}}
-  routes: {description: For C(live), folder of the app's routes., type: path}
-  link: {description: For C(live), name of the link that nginx goes by., type: str}
-  static: {description: For C(live), folder of the app's static files., type: path}
+  state:
+    description: What to do.
+    type: str
+    choices: [recorded, live, failed]
+    required: true
+  id:
+    description: Id of the release.
+    type: str
+    required: true
+  dir:
+    description: The app's folder on the server.
+    type: path
+    required: true
+  record:
+    description: For O(state=recorded), the facts to record.
+    type: dict
+    default: {}
+  routes:
+    description: Folder of the app's routes. Required for O(state=live).
+    type: path
+  link:
+    description: Name of the link that nginx follows. Required for O(state=live).
+    type: str
+  static:
+    description: Folder of the app's static files. Required for O(state=live).
+    type: path
   kept:
-    description: For C(live), releases whose static files stay reachable, the latest first.
+    description:
+      - For O(state=live), ids of releases whose static files stay available, the latest first.
     type: list
     elements: str
     default: []
-  slots: {description: For C(live), how many of them nginx looks through., type: int, default: 5}
-  leaves: {description: For C(live), the release that had the traffic., type: str, default: ""}
+  slots:
+    description: For O(state=live), in how many of these releases nginx looks for a file.
+    type: int
+    default: 5
+  leaves:
+    description: For O(state=live), id of the release that had the traffic before.
+    type: str
+    default: ""
   rolled_back:
-    description: For C(live), whether it is left because something is wrong with it.
+    description: For O(state=live), whether that release is left because something is wrong with it.
     type: bool
     default: false
 author: flask-vps maintainers
 """
 
 EXAMPLES = r"""
-- name: Give the release the traffic
+- name: Switch the traffic to the release
   release:
     state: live
     id: 0123456789ab
@@ -50,7 +77,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-record: {description: What is written down of the release now., type: dict, returned: always}
+record:
+  description: The record of the release after this.
+  type: dict
+  returned: always
 """
 
 

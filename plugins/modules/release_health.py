@@ -15,31 +15,44 @@ DOCUMENTATION = r"""
 module: release_health
 short_description: Wait for the containers of a release
 description:
-  - Runs the health check of the release's own container, and ends at once when a container has
-    ended. Docker's word on health comes with the pace of its interval, and tells nothing apart.
+  - Runs the health check of the release's own container, and fails as soon as a container stopped.
+  - Docker's own health status comes too late, as it follows the interval of the check, and does
+    not tell O(until=answering) from O(until=healthy).
 options:
-  project: {description: Compose project of the release., type: str, required: true}
+  project:
+    description: Compose project of the release.
+    type: str
+    required: true
   until:
     description:
-      - C(answering) waits until the app gives any answer, if only to say that its database is not
-        ready. C(healthy) waits until its health path answers below 500. C(running) waits whether
-        the containers stay up for C(seconds).
+      - V(answering) waits until the app gives any answer, even that its database is not ready.
+      - V(healthy) waits until the app's health path answers with a status below 500.
+      - V(running) waits for O(seconds), and fails if a container stops meanwhile.
     type: str
     choices: [answering, healthy, running]
     required: true
-  seconds: {description: How long to wait., type: float, required: true}
+  seconds:
+    description: How long to wait, in seconds.
+    type: float
+    required: true
 author: flask-vps maintainers
 notes:
-  - It asks through the command line of Docker, which every engine brings, whatever its age.
+  - Uses the command line of Docker, which every version of the engine has.
 """
 
 EXAMPLES = r"""
 - name: Wait until the release is healthy
-  release_health: {project: shop-0123456789ab, until: healthy, seconds: 60}
+  release_health:
+    project: shop-0123456789ab
+    until: healthy
+    seconds: 60
 """
 
 RETURN = r"""
-container: {description: Id of the container that failed., type: str, returned: failure}
+container:
+  description: Id of the container that failed.
+  type: str
+  returned: failure
 """
 
 # What uWSGI says when its workers end again and again; it goes on trying, so the container stays.

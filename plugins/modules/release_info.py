@@ -19,13 +19,19 @@ DOCUMENTATION = r"""
 module: release_info
 short_description: List the releases of an app
 description:
-  - Reads the folder of each release, and the link that nginx follows to the one with the traffic.
-    All of them belong to root.
+  - Reads the folder of each release, and the link that nginx follows to the live release. Only root
+    may write to both.
 options:
-  dir: {description: The app's folder on the server., type: path, required: true}
-  routes: {description: Folder of the app's routes., type: path, required: true}
+  dir:
+    description: The app's folder on the server.
+    type: path
+    required: true
+  routes:
+    description: Folder of the app's routes.
+    type: path
+    required: true
   keep:
-    description: How many releases stay that were in service before the live one.
+    description: How many releases to keep that were in service before the live release.
     type: int
     default: 5
 author: flask-vps maintainers
@@ -39,22 +45,35 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-live: {description: Id of the release with the traffic; empty if none has., type: str}
-moved:
-  description: Whether that one listens in the folder of its routes, as releases do by now.
-  type: bool
-previous:
-  description: Id of the release to roll back to; empty if there is none.
+live:
+  description: Id of the release that has the traffic, or an empty string.
   type: str
+  returned: always
+moved:
+  description:
+    - Whether the live release listens in the folder of its routes. Releases of older versions of
+      this project do not.
+  type: bool
+  returned: always
+previous:
+  description: Id of the release that a rollback returns to, or an empty string.
+  type: str
+  returned: always
 releases:
-  description: What is known of each release, the youngest first, with its C(state).
+  description: Record of each release with its C(state), the latest first.
   type: list
   elements: dict
+  returned: always
 served:
-  description: Ids of all that were ever in service, the one that was last first.
+  description: Ids of all releases that were ever in service, the last one first.
   type: list
   elements: str
-stale: {description: Ids that C(keep) leaves out., type: list, elements: str}
+  returned: always
+stale:
+  description: Ids of releases beyond O(keep).
+  type: list
+  elements: str
+  returned: always
 """
 
 

@@ -1,131 +1,54 @@
 #!/usr/bin/python
-"""Ansible module: let one run at a time change the releases of a server."""
-
-from __future__ import annotations
-
-import fcntl
-import json
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.paths import LOCK
+"""Documentation of the action release_lock: ansible-doc looks for it among the modules."""
 
 DOCUMENTATION = r"""
 module: release_lock
-short_description: Take, give back, or read the lock of a server
+short_description: Let one run at a time change the releases of a server
 description:
-  - The lock is a file with its holder, which exists only once. The action of the same name says who
-    the holder is, and whether one on this controller still runs.
+  - The lock is a file on the server. It names its holder, which is a run of C(ansible-playbook).
+    The run renews the lock in the background until it ends.
+  - A run that finds the lock taken fails, unless the holder certainly ended. A holder on the same
+    controller is known to have ended when its process is gone; a holder elsewhere when it has not
+    renewed the lock for 5 minutes.
 options:
-  state: {description: What to do., type: str, choices: [taken, given_back, read], required: true}
-  path: {description: The lock's file., type: path, default: /opt/flask-vps/lock}
-  holder: {description: Who takes it., type: dict, default: {}}
-  instead_of:
-    description: The holder whose lock is taken over, as it was read.
-    type: dict
+  state:
+    description:
+      - V(taken) takes the lock, or fails and says who has it.
+      - V(given_back) removes the lock if this run has it.
+      - V(read) says who has the lock.
+      - V(broken) removes the lock, whoever has it.
+    type: str
+    choices: [taken, given_back, read, broken]
+    required: true
+  path:
+    description: The lock's file on the server.
+    type: str
+    default: /opt/flask-vps/lock
+  purpose:
+    description: What this run does, as other runs will report it.
+    type: str
+    default: deploy
+  renew_seconds:
+    description: Time between two renewals, in seconds.
+    type: float
+    default: 20
 author: flask-vps maintainers
 """
 
 EXAMPLES = r"""
 - name: Take the lock
-  release_lock: {state: taken}
+  release_lock:
+    state: taken
+    purpose: rollback
 """
 
 RETURN = r"""
-holder: {description: Who has the lock after this., type: dict, returned: always}
+holder:
+  description: Who has the lock after this; null if nobody has it.
+  type: dict
+  returned: always
 silent_seconds:
-  description: Time since the lock was last taken or renewed, by the server's own clock, in seconds.
+  description: Time since the lock was last taken or renewed, by the server's clock, in seconds.
   type: float
   returned: always
 """
-
-
-def read(path: Path) -> dict[str, Any] | None:
-    """Read who has the lock; None if nobody has."""
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        return None
-    try:
-        return json.loads(text)
-    except ValueError:
-        return {"id": "", "user": "unknown", "host": "unknown", "since": "unknown"}
-
-
-def silence(path: Path) -> float:
-    """Tell how long ago the lock was taken or renewed, in seconds; 0 if nobody has it."""
-    try:
-        return max(0.0, time.time() - path.stat().st_mtime)
-    except FileNotFoundError:
-        return 0.0
-
-
-def take(path: Path, holder: dict[str, Any], instead_of: dict[str, Any] | None) -> dict[str, Any]:
-    """
-    Take the lock if it is free.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The lock's file.
-    holder : dict
-        Who takes it.
-    instead_of : dict or None
-        The holder whose lock may be taken over.
-
-    Returns
-    -------
-    dict
-        Who has it now.
-    """
-    found = read(path)
-    if found is not None and found != instead_of:
-        return found
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(json.dumps(holder) + "\n")
-    fresh.rename(path)
-    return holder
-
-
-@contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Keep others out between reading and writing; the kernel ends this with the process."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f".{path.name}.guard").open("w") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)
-        yield
-
-
-def main() -> None:
-    """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
-            "state": {"type": "str", "choices": ["taken", "given_back", "read"], "required": True},
-            "path": {"type": "path", "default": LOCK},
-            "holder": {"type": "dict", "default": {}},
-            "instead_of": {"type": "dict"},
-        },
-        supports_check_mode=True,
-    )
-    options = module.params
-    path = Path(options["path"])
-    if module.check_mode or options["state"] == "read":
-        module.exit_json(changed=False, holder=read(path), silent_seconds=silence(path))
-    with alone(path):
-        if options["state"] == "taken":
-            holder = take(path, options["holder"], options["instead_of"])
-        else:
-            holder = read(path)
-            if holder is not None and holder["id"] == options["holder"].get("id"):
-                path.unlink()
-                holder = None
-        silent = silence(path)
-    module.exit_json(changed=False, holder=holder, silent_seconds=silent)
-
-
-if __name__ == "__main__":
-    main()

@@ -13,38 +13,60 @@ from ansible.module_utils.site_request import ask, connect, unverified
 
 DOCUMENTATION = r"""
 module: release_served
-short_description: See that visitors get a release
+short_description: Check that visitors get a release
 description:
-  - Asks the server's own nginx over TLS under each name, as a visitor would, for two things.
-    Whether the link that nginx routes by leads to the release, which a file of the release's name
-    behind that link tells, and not the app. And whether the app's health path answers below 500.
-  - A name for which no certificate is there yet cannot be asked, and counts neither way. One name
-    that is right is enough, since all of them lead the same way.
+  - Sends requests to the server's own nginx over TLS, as a visitor would, under each name of the
+    site.
+  - Checks that the link which nginx follows leads to the release. A file with the release's name
+    behind that link proves it, and not the app's own answer.
+  - Checks that the app's health path answers with a status below 500.
+  - A name without a certificate is skipped. One right name is enough, because all names take the
+    same way.
 options:
-  release: {description: The release., type: str, required: true}
-  domains: {description: The site's names., type: list, elements: str, required: true}
-  port: {description: Where nginx listens for HTTPS., type: int, default: 443}
-  path: {description: The app's health path., type: str, default: /}
+  release:
+    description: Id of the release.
+    type: str
+    required: true
+  domains:
+    description: Names of the site.
+    type: list
+    elements: str
+    required: true
+  port:
+    description: HTTPS port of nginx.
+    type: int
+    default: 443
+  path:
+    description: The app's health path.
+    type: str
+    default: /
   in_maintenance:
-    description: Whether nginx answers in the app's stead.
+    description: Whether nginx answers with the maintenance page instead of the app.
     type: bool
     default: false
   seconds:
-    description: How long answers may be wrong, since nginx may still read its configuration.
+    description:
+      - How long answers may be wrong, in seconds, as nginx may not have read its configuration yet.
     type: float
     default: 10
 author: flask-vps maintainers
 notes:
-  - Whether certificates are right is another question, so they are not verified.
+  - Certificates are not verified here. M(site_visit) does that.
 """
 
 EXAMPLES = r"""
-- name: See that visitors get the release
-  release_served: {release: 0123456789ab, domains: [shop.test]}
+- name: Check that visitors get the release
+  release_served:
+    release: 0123456789ab
+    domains: [shop.example.org]
 """
 
 RETURN = r"""
-asked: {description: Names under which somebody answered., type: list, elements: str}
+asked:
+  description: Names under which the server answered.
+  type: list
+  elements: str
+  returned: always
 """
 
 MARK = "/.well-known/flask-vps-release/"

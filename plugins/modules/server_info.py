@@ -22,28 +22,65 @@ short_description: Gather what a server runs
 description:
   - Lists the containers of this project, running or not, and those that its compose files name.
   - Measures the file systems of the system, the engine and each volume.
-  - Reads the result that each scheduled job has left. It changes nothing, and works where the
-    engine does not answer or nothing is installed.
+  - Reads the last result of each scheduled job.
+  - Changes nothing. Works as well if the engine does not answer or nothing is installed.
 options:
-  apps: {description: Names of the apps to look at., type: list, elements: str, required: true}
-  dir: {description: The project's folder on the server., type: path, default: /opt/flask-vps}
+  apps:
+    description: Names of the apps to look at.
+    type: list
+    elements: str
+    required: true
+  dir:
+    description: The project's folder on the server.
+    type: path
+    default: /opt/flask-vps
 author: flask-vps maintainers
 """
 
 EXAMPLES = r"""
-- name: Gather what runs
-  server_info: {apps: [shop]}
+- name: Gather what the server runs
+  server_info:
+    apps: [shop]
 """
 
 RETURN = r"""
-engine: {description: Whether Docker is installed and answers., type: dict, returned: always}
-edge: {description: Services that the edge's compose file names., type: list, returned: always}
-deployed: {description: Whether the project's folder is there., type: bool, returned: always}
-apps: {description: What is deployed of each app., type: list, elements: dict, returned: always}
-others: {description: Names of further deployed apps., type: list, returned: always}
-containers: {description: State of each container., type: list, elements: dict, returned: always}
-disks: {description: File systems in use., type: list, elements: dict, returned: always}
-now: {description: The server's time in seconds., type: float, returned: always}
+engine:
+  description: Whether Docker is installed and answers.
+  type: dict
+  returned: always
+edge:
+  description: Services that the compose file of the edge names.
+  type: list
+  elements: str
+  returned: always
+deployed:
+  description: Whether the project's folder exists.
+  type: bool
+  returned: always
+apps:
+  description: What is deployed of each app.
+  type: list
+  elements: dict
+  returned: always
+others:
+  description: Names of further deployed apps.
+  type: list
+  elements: str
+  returned: always
+containers:
+  description: State of each container.
+  type: list
+  elements: dict
+  returned: always
+disks:
+  description: Use of each file system.
+  type: list
+  elements: dict
+  returned: always
+now:
+  description: The server's clock, in seconds since 1970.
+  type: float
+  returned: always
 """
 
 CGROUPS = Path("/sys/fs/cgroup")

@@ -26,43 +26,64 @@ DOCUMENTATION = r"""
 module: source_archive
 short_description: Pack an app's source into a reproducible archive
 description:
-  - Packs a folder of the controller into a gzipped tar file. In a work tree of git's, what git
-    tracks and what it neither tracks nor ignores; elsewhere, what .gitignore files do not name.
-    What nobody commits stays out anyway, such as .git, virtual environments and .env files.
-  - With O(dockerignore), what .dockerignore names stays out, too.
-  - The same content gives the same archive, whenever and wherever it is packed.
-  - A source whose links lead out of it is refused, where something reads through them.
+  - Packs a folder of the controller into a gzipped tar file. The same content always gives the same
+    archive.
+  - In a git work tree it packs the files that git does not ignore. Elsewhere it packs the files
+    that no .gitignore file names.
+  - Files that nobody commits are left out in any case, such as .git, virtual environments and .env
+    files.
+  - A source with a symbolic link that leads out of it is refused if the build or nginx would follow
+    that link.
 options:
-  app: {description: Name of the app, for messages., type: str, default: ""}
-  path: {description: The folder to pack., type: path, required: true}
-  dest: {description: The archive to write; without it only the digest is computed., type: path}
-  folder: {description: Pack only this folder of the path., type: str, default: ""}
+  app:
+    description: The app's name, for messages.
+    type: str
+    default: ""
+  path:
+    description: The folder to pack.
+    type: path
+    required: true
+  dest:
+    description: The archive to write. Without it only the digest is computed.
+    type: path
+  folder:
+    description: Pack only this folder within O(path).
+    type: str
+    default: ""
   commit:
-    description: The commit, if it is known. Otherwise the folder is asked.
+    description: The commit, if it is known. Otherwise git is asked for it.
     type: str
     default: ""
   digest:
-    description: What the digest was when the source was looked at. Another one is an error.
+    description: The digest that was computed before. The module fails if the source changed since.
     type: str
     default: ""
   needs:
     description:
-      - What must be among the packed files, by the variable that says so. One of each list will
-        do, as a file or as a folder.
+      - By the name of a variable, a list of files or folders of which at least one must be packed.
     type: dict
     default: {}
-  static: {description: Folder whose files are to be published., type: str, default: ""}
-  max_mb: {description: How much may be packed, in MiB., type: int, default: 500}
-  max_files: {description: How many files may be packed., type: int, default: 50000}
+  static:
+    description: Folder whose files nginx will serve.
+    type: str
+    default: ""
+  max_mb:
+    description: Largest size of the packed files, in MiB.
+    type: int
+    default: 500
+  max_files:
+    description: Largest number of packed files.
+    type: int
+    default: 50000
   recipe:
     description:
-      - A folder whose content goes beside the source, which then lies in C(source/). The digest is
-        of the source alone.
+      - A folder to pack beside the source, which then lies in C(source/). It does not count for the
+        digest.
     type: path
   dockerignore:
     description:
-      - Whether .dockerignore counts. Not for an app with a Dockerfile of its own, for which
-        Docker reads it.
+      - Whether to leave out what .dockerignore names. Not needed for an app with a Dockerfile of
+        its own, for which Docker reads that file.
     type: bool
     default: false
 author: flask-vps maintainers
@@ -70,7 +91,9 @@ author: flask-vps maintainers
 
 EXAMPLES = r"""
 - name: Pack the app
-  source_archive: {path: ./app, dest: /tmp/app.tar.gz}
+  source_archive:
+    path: ./app
+    dest: /tmp/app.tar.gz
   delegate_to: localhost
 """
 
@@ -79,10 +102,13 @@ digest:
   description: First 12 digits of the SHA-256 of names and contents.
   type: str
   returned: always
-files: {description: How many files are inside., type: int, returned: always}
+files:
+  description: Number of packed files.
+  type: int
+  returned: always
 commit:
   description:
-    - The first ten digits of the git commit of the folder, marked C(-dirty) if files differ; empty
+    - The first ten digits of the git commit, with C(-dirty) appended if files differ from it. Empty
       without git.
   type: str
   returned: always

@@ -10,25 +10,30 @@ from ansible.module_utils.source_tree import SourceError, Tree
 
 DOCUMENTATION = r"""
 module: source_paths
-short_description: See that what a build reads as root lies within the source
+short_description: Check that files which a build reads as root are within the source
 description:
-  - Docker opens a Dockerfile, and the lists of what it ignores, as the user that runs the build.
-    The controller looks before it sends a source; this looks at what is on the server, which an
-    older version may have brought there.
+  - Docker opens a Dockerfile and the .dockerignore files as the user who runs the build, so a
+    symbolic link could make it read a file of the server.
+  - M(source_archive) checks a source on the controller. This module checks a source on the server,
+    which an older version of this project may have sent.
 options:
-  source: {description: The source on the server., type: path, required: true}
+  source:
+    description: The source on the server.
+    type: path
+    required: true
   paths:
-    description: By the variable that names it, a file within the source.
+    description: By the name of a variable, a file within the source.
     type: dict
     required: true
 author: flask-vps maintainers
 """
 
 EXAMPLES = r"""
-- name: Look at the Dockerfile
+- name: Check the Dockerfile
   source_paths:
     source: /opt/flask-vps/apps/shop/releases/0123456789ab/source
-    paths: {apps.shop.dockerfile: Dockerfile}
+    paths:
+      apps.shop.dockerfile: Dockerfile
 """
 
 

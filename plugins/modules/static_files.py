@@ -16,22 +16,42 @@ DOCUMENTATION = r"""
 module: static_files
 short_description: Publish the static files of a release
 description:
-  - Copies a folder of a source to where nginx serves it, as regular files of mode 0644 in folders
-    of mode 0755. A symbolic link becomes what it leads to, if that lies within the source;
-    otherwise nothing is published. Hidden files stay out, but for those in C(.well-known).
-  - The folder appears under its name when it is whole.
+  - Copies a folder of the source to where nginx serves it, as regular files of mode 0644 in folders
+    of mode 0755.
+  - A symbolic link is replaced by the file or folder it leads to. The module fails if that is not
+    within the source.
+  - Hidden files are left out, except for those in C(.well-known).
+  - The folder gets its final name once it is complete.
 options:
-  source: {description: The source on the server., type: path, required: true}
-  folder: {description: Folder to publish within it., type: str, required: true}
-  dest: {description: The folder that nginx serves., type: path, required: true}
-  app: {description: Name of the app, for messages., type: str, required: true}
-  max_mb: {description: How much may be published, in MiB., type: int, default: 500}
-  max_files: {description: How many files may be published., type: int, default: 50000}
+  source:
+    description: The source on the server.
+    type: path
+    required: true
+  folder:
+    description: Folder within the source that is published.
+    type: str
+    required: true
+  dest:
+    description: The folder that nginx serves.
+    type: path
+    required: true
+  app:
+    description: The app's name, for messages.
+    type: str
+    required: true
+  max_mb:
+    description: Largest size of the published files, in MiB.
+    type: int
+    default: 500
+  max_files:
+    description: Largest number of published files.
+    type: int
+    default: 50000
 author: flask-vps maintainers
 """
 
 EXAMPLES = r"""
-- name: Publish
+- name: Publish the static files
   static_files:
     app: shop
     source: /opt/flask-vps/apps/shop/releases/0123456789ab/source
@@ -40,7 +60,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-files: {description: How many files are published., type: int, returned: always}
+files:
+  description: Number of published files.
+  type: int
+  returned: always
 """
 
 FOLDER_MODE = 0o755

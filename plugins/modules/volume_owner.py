@@ -16,28 +16,37 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: volume_owner
-short_description: Hand the files of a volume to a user
+short_description: Change the owner of a volume's files while others still write to them
 description:
-  - Gives everything below a path, and the path itself, to one user. With C(shared_with) others keep
-    the access that an owner has, by entries in access control lists, to what is there and to what
-    is made there meanwhile. Without it such entries go, and permissions are as they were.
-  - What is below may belong to somebody hostile who works on it at the same time, so no symbolic
-    link is followed.
-  - The path itself comes last. If it is as wished already, and nothing is shared, nothing is read.
+  - Gives a path and everything below it to one user.
+  - With O(shared_with), other users keep the access of an owner, by access control lists on what is
+    there and on what is made there later. Without it these lists are removed again, and the former
+    permissions are restored.
+  - No symbolic link is followed, because a hostile process may change files below the path at the
+    same time.
+  - The path itself is changed last. If it has the right owner already and O(shared_with) is empty,
+    nothing below it is read.
 options:
-  path: {description: A folder or a file., type: path, required: true}
-  owner: {description: User and group number., type: int, required: true}
+  path:
+    description: A folder or a file.
+    type: path
+    required: true
+  owner:
+    description: User and group number of the new owner.
+    type: int
+    required: true
   owner_stays:
-    description: Whether nothing changes hands yet. The coming owner is one of C(shared_with) then.
+    description:
+      - Whether the present owner stays for now. The future owner has to be in O(shared_with) then.
     type: bool
     default: false
   shared_with:
-    description: Numbers of users who get what the owner gets.
+    description: Numbers of users who get the access of an owner.
     type: list
     elements: int
     default: []
   formerly:
-    description: Number of the user for whom lists of access were made. Others' lists stay.
+    description: Number of the user whose access control lists are removed. Lists of others stay.
     type: int
     required: true
   seconds:
@@ -48,12 +57,12 @@ options:
     default: 900
 author: flask-vps maintainers
 notes:
-  - On a file system without access control lists the owner changes all the same, and a warning says
-    who cannot write any more.
+  - On a file system without access control lists the owner is changed immediately, and a warning
+    says who cannot write any more.
 """
 
 EXAMPLES = r"""
-- name: Hand the volume over while an old process still writes to it
+- name: Hand over the volume while an old process still writes to it
   volume_owner:
     path: /var/lib/docker/volumes/shop.data/_data
     owner: 20000
@@ -62,13 +71,21 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-handed: {description: How many files and folders changed., type: int, returned: always}
+handed:
+  description: Number of files and folders that were changed.
+  type: int
+  returned: always
 """
 
-ACCESS, DEFAULT = "system.posix_acl_access", "system.posix_acl_default"
+ACCESS = "system.posix_acl_access"
+DEFAULT = "system.posix_acl_default"
 # https://man7.org/linux/man-pages/man5/acl.5.html; the layout is linux/posix_acl_xattr.h's.
 VERSION = 2
-USER_OBJ, USER, GROUP_OBJ, MASK, OTHER = 0x01, 0x02, 0x04, 0x10, 0x20
+USER_OBJ = 0x01
+USER = 0x02
+GROUP_OBJ = 0x04
+MASK = 0x10
+OTHER = 0x20
 NOBODY = 0xFFFFFFFF
 UNSUPPORTED = (errno.ENOTSUP, errno.EOPNOTSUPP)
 MISSING = (errno.ENODATA, *UNSUPPORTED)

@@ -477,10 +477,19 @@ def test_a_value_of_the_examples_is_refused(source: Path) -> None:
     assert "an example's value" in str(found[0]) and SECRET not in str(found)
 
 
-def test_old_names_are_told_the_new_ones(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(OPTIONS, "proxy_acme_ca_uri", raising=False)
-    found = findings(good(source) | {"proxy_acme_ca_uri": "https://ca.dev/dir"})
-    assert [f.wrong for f in found] == ["is now called acme_ca"]
+@pytest.mark.parametrize(
+    ("old", "value", "new"),
+    [
+        ("proxy_acme_ca", "https://ca.dev/dir", "acme_ca"),
+        ("proxy_acme_ca_uri", "https://ca.dev/dir", "acme_ca"),
+        ("proxy_acme_ca_bundle", "ca.pem", "acme_ca_bundle"),
+        ("proxy_acme_eab", {"kid": "a", "hmac_key": "b"}, "vault_acme_eab"),
+        ("proxy_acme_email", "ops@shop.dev", "acme_email"),
+    ],
+)
+def test_old_names_are_told_the_new_ones(source: Path, old: str, value: Any, new: str) -> None:
+    found = findings(good(source) | {old: value})
+    assert [f.wrong for f in found] == [f"is now called {new}"]
 
 
 def test_a_misspelt_app_among_the_secrets_is_named(source: Path) -> None:

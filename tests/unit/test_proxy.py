@@ -38,8 +38,8 @@ def compose(layout: str, **values: Any) -> dict[str, Any]:
             "proxy_layout": layout,
             "proxy_http_port": 80,
             "proxy_https_port": 443,
-            "proxy_acme_email": "admin@example.org",
-            "proxy_acme_ca_bundle": "",
+            "__proxy_email": "admin@example.org",
+            "__proxy_ca_bundle": "",
             "proxy_ipv6_subnet": "fd00:f1a5:c::/64",
             "proxy_trusts_downstream": False,
             "proxy_images": {name: f"example/{name}:1" for name in images},
@@ -149,7 +149,7 @@ def test_a_foreign_nginx_has_each_file_that_generated_configuration_includes() -
 @pytest.mark.parametrize("layout", ["split", "single"])
 def test_files_beside_the_compose_file_are_installed(layout: str) -> None:
     tasks = (ROLE / "tasks/files.yml").read_text()
-    values = {"proxy_acme_ca_bundle": "ca.pem", "__proxy_eab": {"ACME_EAB_KID": "a"}}
+    values = {"__proxy_ca_bundle": "ca.pem", "__proxy_eab": {"ACME_EAB_KID": "a"}}
     for service in compose(layout, **values)["services"].values():
         for mount in mounts(service):
             if mount.startswith("./"):

@@ -28,7 +28,7 @@ release = _load("modules", "release")
 releases = _load("module_utils", "releases")
 release_info = _load("modules", "release_info")
 release_health = _load("modules", "release_health")
-release_lock = _load("modules", "release_lock")
+lock_file = _load("modules", "lock_file")
 lock_action = _load("action", "release_lock")
 app = _load("filter", "app")
 
@@ -277,11 +277,11 @@ def test_the_first_end_counts(events: str, said: str, monkeypatch: pytest.Monkey
 
 def test_the_lock_has_one_holder(tmp_path: Path) -> None:
     path, me, other = tmp_path / "lock", {"id": "me"}, {"id": "other"}
-    assert release_lock.take(path, me, None) == me
-    assert release_lock.take(path, other, None) == me
+    assert lock_file.take(path, me, None) == me
+    assert lock_file.take(path, other, None) == me
     # Taken over from whom it was read, and from nobody else.
-    assert release_lock.take(path, other, {"id": "third"}) == me
-    assert release_lock.take(path, other, me) == other
+    assert lock_file.take(path, other, {"id": "third"}) == me
+    assert lock_file.take(path, other, me) == other
     assert json.loads(path.read_text()) == other
 
 

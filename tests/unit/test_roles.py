@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -29,11 +30,59 @@ def test_every_variable_is_documented_and_has_a_default_or_is_required(role: Pat
     assert [name for name in options if not name.startswith(f"{role.name}_")] == []
 
 
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_every_documented_variable_has_an_effect(role: Path) -> None:
+    specs = yaml.safe_load((role / "meta/argument_specs.yml").read_text())["argument_specs"]
+    names = {name for spec in specs.values() for name in spec.get("options", {})}
+    users = [
+        file
+        for pattern in ("roles/*/*/**/*", "playbooks/**/*.yml")
+        for file in ROOT.glob(pattern)
+        if file.is_file() and file.parent.name != "meta"
+    ]
+    # In a file of defaults each name stands at the beginning of its own line.
+    text = "\n".join(re.sub(r"(?m)^\w+:", "", file.read_text(errors="replace")) for file in users)
+    assert [name for name in names if not re.search(rf"\b{name}\b", text)] == []
+
+
+def passed(node: Any) -> set[str]:
+    """List the variables that a playbook gives to roles, which outrank those of the inventory."""
+    if isinstance(node, list):
+        return {name for item in node for name in passed(item)}
+    if not isinstance(node, dict):
+        return set()
+    is_role = {"role", "ansible.builtin.include_role", "ansible.builtin.import_role"} & set(node)
+    own = set(node.get("vars", {})) if is_role else set()
+    return own | {name for value in node.values() for name in passed(value)}
+
+
+def test_a_variable_that_an_inventory_may_set_is_overruled_by_no_playbook() -> None:
+    files = (ROOT / "playbooks").rglob("*.yml")
+    given = {name for file in files for name in passed(yaml.safe_load(file.read_text()))}
+    defaults = {
+        name
+        for file in ROOT.glob("roles/*/defaults/**/*.yml")
+        for name in yaml.safe_load(file.read_text())
+    }
+    # Each app has its own, and a rollback takes the image that the release was built on.
+    own = {"app_deploy_key", "app_operator", "app_python_image", "app_secrets"}
+    # Options of other entry points are the playbooks', and preflight refuses them in an inventory.
+    specs = yaml.safe_load((ROOT / "roles/app/meta/argument_specs.yml").read_text())
+    of_main = specs["argument_specs"]["main"]["options"]
+    own |= {name for name in defaults if name.startswith("app_")} - set(of_main)
+    assert len(given) > 5
+    assert (given & defaults) - own == set()
+
+
 def test_readmes_are_fresh() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "scripts/role_docs.py", "--check"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_a_value_that_ends_with_a_bracket_is_written_whole() -> None:
+    assert "`my_app:create_app()`" in (ROOT / "docs/inventory.md").read_text()
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import release_served
-import site_visit
+import site_probe
 from checks.companion import Word, read_log, word_on
 from checks.throwaway import check_names
 from checks.visits import Verdict, judge
@@ -245,7 +245,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., int]]:
 
 def test_a_visit_reads_the_chain_that_does_not_verify(serve: Callable[..., int]) -> None:
     leaf = MIDDLE.leaf("shop.test", starts=-91, ends=-1)
-    found = site_visit.visit("shop.test", serve(leaf), "/health")
+    found = site_probe.visit("shop.test", serve(leaf), "/health")
     assert found["reached"] and found["status"] == 204
     assert found["verified"] is False and found["verify_code"] != 0
     given = {"app": "shop", "domain": "shop.test", "path": "/", "maintenance": False}
@@ -258,9 +258,9 @@ def test_a_visit_reads_the_chain_that_does_not_verify(serve: Callable[..., int])
 def test_a_visit_says_why_nobody_answers(serve: Callable[..., int]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    assert not site_visit.visit("shop.test", port, "/")["reached"]
+    assert not site_probe.visit("shop.test", port, "/")["reached"]
     silent = serve(MIDDLE.leaf("shop.test"), b"")
-    assert site_visit.visit("shop.test", silent, "/")["status"] == 0
+    assert site_probe.visit("shop.test", silent, "/")["status"] == 0
 
 
 def test_a_release_is_asked_for_by_the_site_s_name(serve: Callable[..., int]) -> None:
