@@ -24,9 +24,9 @@ short_description: Dump and restore the database of an app
 description:
   - C(dumped) makes a dump and checks it. A dump under its last name is whole.
   - C(listed) lists the dumps, and databases that a restore has replaced.
-  - C(marked) notes that the release of a dump failed. C(pruned) removes what is too old.
+  - C(pruned) notes which releases failed, and removes what is too old.
   - C(examined) refuses a dump that cannot be restored. C(prepared) restores it beside the database
-    in use, C(abandoned) removes that copy again.
+    in use.
   - C(swapped) stops the app, dumps its database, gives the copy its name, and starts the app.
     C(returned) takes that back, C(settled) leaves it at that.
   - C(recovered) finishes or takes back what an interrupted restore has left.
@@ -35,8 +35,7 @@ options:
     description: What to do.
     type: str
     required: true
-    choices: [dumped, listed, marked, pruned, examined, prepared, abandoned, swapped, returned,
-              settled, recovered]
+    choices: [dumped, listed, pruned, examined, prepared, swapped, returned, settled, recovered]
   app: {description: The app's name., type: str, required: true}
   dir: {description: The app's folder on the server., type: path, required: true}
   kind:
@@ -52,7 +51,7 @@ options:
     elements: str
     default: []
   reason:
-    description: For C(dumped) and C(marked), the release that comes next, or another reason.
+    description: For C(dumped), the release that comes next, or another reason.
     type: str
     default: ""
   dump:
@@ -149,10 +148,6 @@ class Work:
         found = {"dumps": dumps, "databases": databases}
         return {"changed": False, **found, "lines": list_lines(dumps, databases)}
 
-    def marked(self) -> dict[str, Any]:
-        """Note that a release failed."""
-        return {"changed": not self.check_mode and bool(self.dumps.mark(self.options["reason"]))}
-
     def pruned(self) -> dict[str, Any]:
         """Remove what is too old, and what is only part of a dump."""
         if self.check_mode:
@@ -172,12 +167,6 @@ class Work:
         with alone(self.dir):
             self.dumps.clean()
             return {"changed": True, **self.restore.prepare(self.options["dump"])}
-
-    def abandoned(self) -> dict[str, Any]:
-        """Remove the copy."""
-        with alone(self.dir):
-            self.restore.abandon()
-        return {"changed": True}
 
     def swapped(self) -> dict[str, Any]:
         """Take the copy into use."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.module_utils import database_restore, docker_cli, dump_folder, postgres_database
 from ansible.module_utils.database_restore import Restore
 from ansible.module_utils.docker_cli import RefusedError, plain_errors
@@ -503,10 +504,62 @@ def test_a_restore_killed_anywhere_is_finished_or_taken_back(
     assert outcomes[-1] == (RESTORED if what == "restored" else RETURNED)
 
 
-def test_the_module_documents_its_states() -> None:
+@pytest.fixture
+def module() -> Any:
     spec = importlib.util.spec_from_file_location("database", ROOT / "plugins/modules/database.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+def work(module: Any, engine: Fake, folder: Path, **options: Any) -> Any:
+    """What the module does on the fake engine."""
+    made = module.Work({"app": "shop", "dir": folder, "kind": "found", **options}, False)
+    made.engine = engine
+    return made
+
+
+def test_failed_releases_alone_leave_no_more_dumps_than_are_kept(
+    fake: Fake, dumps: Dumps, tmp_path: Path, module: Any
+) -> None:
+    """As nothing else prunes while each deploy fails."""
+    good = "20200101T080000Z-before-good.dump"
+    (dumps.folder / good).write_text("good")
+    for n in range(8):
+        name = f"20200102T08000{n}Z-before-bad{n}.dump"
+        (dumps.folder / name).write_text("bad")
+        options = {"kept": 5, "days": 7, "failed": [f"bad{n}"]}
+        work(module, fake, tmp_path / "app", **options).pruned()
+    assert dumps.names() == [
+        good,
+        *(f"20200102T08000{n}Z-before-bad{n}-failed.dump" for n in range(3, 8)),
+    ]
+    tasks = yaml.safe_load((ROOT / "roles/app/tasks/failed.yml").read_text())
+    files = [(task.get("ansible.builtin.include_tasks") or {}).get("file") for task in tasks]
+    assert "prune_dumps.yml" in files
+
+
+@pytest.mark.parametrize("steps", [0, 4, 7, 20])
+def test_a_swap_that_was_killed_is_ended_by_the_run_that_began_it(
+    fake: Fake, restore: Restore, tmp_path: Path, module: Any, steps: int
+) -> None:
+    """The kernel may have killed the module alone, for want of memory."""
+    restore.prepare("latest")
+    child = os.fork()
+    if not child:
+        fake.steps_left = steps
+        restore.swap(undumped=False)
+        os._exit(0)
+    os.waitpid(child, 0)
+    found = work(module, fake, tmp_path / "app").recovered()
+    swapped = found["interrupted"] == "swapped"
+    assert look(fake) == (RESTORED if swapped or steps == 20 else UNTOUCHED)
+    assert not restore.file.exists()
+    undo = (ROOT / "roles/app/tasks/restore_undo.yml").read_text()
+    assert "{state: recovered," in undo and "recovered.interrupted == 'swapped'" in undo
+
+
+def test_the_module_documents_its_states(module: Any) -> None:
     named = module.DOCUMENTATION.partition("choices: [")[2].partition("]")[0]
     states = {name for name in vars(module.Work) if name.endswith("ed")}
     assert {word.strip() for word in named.split(",")} == states
