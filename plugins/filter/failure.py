@@ -56,10 +56,17 @@ PROGRESS = re.compile(
     )
 )
 
+# As glibc, musl, apt, npm, Go and apk say it: no resolver has answered, ...
+NO_RESOLVER = (
+    r"Temporary failure in name resolution|Temporary failure resolving|\[Errno -3\]|EAI_AGAIN"
+    r"|server misbehaving|lookup \S+ on \S+: .*(timeout|connection refused)|DNS: transient error"
+)
+# ... and one has answered that there is no such name; some programs say the same of both.
 NO_NAME = (
-    r"Temporary failure in name resolution|Temporary failure resolving|Name or service not known"
-    r"|Could not resolve host|could not translate host name|getaddrinfo (failed|EAI_AGAIN)"
-    r"|No address associated with hostname|server misbehaving|lookup \S+ on \S+: .*no such host"
+    r"Name or service not known|No address associated with hostname|Name does not resolve"
+    r"|\[Errno -[25]\]|getaddrinfo (failed|ENOTFOUND)|lookup \S+( on \S+)?: .*no such host"
+    r"|could ?n.t resolve (host|proxy)|could not resolve (host|proxy)|unable to resolve host"
+    r"|could not translate host name|DNS lookup error|DNS: name does not exist"
 )
 # What another try may mend; what is known to come again is not tried.
 PASSES = re.compile(
@@ -71,10 +78,15 @@ PASSES = re.compile(
     re.IGNORECASE,
 )
 BUILD_ADVICE = {
-    NO_NAME: (
+    NO_RESOLVER: (
         "The build could not look up a name: no resolver answers in the network of builds. See "
         "/etc/resolv.conf on the server; where containers cannot reach the resolver, set "
         "build_network to host. The app's list of dependencies is not to blame."
+    ),
+    NO_NAME: (
+        "The build could not look up a name, which is shown below. If it is right, the server's "
+        "resolver does not know it, or builds cannot reach that one: see /etc/resolv.conf on the "
+        "server, and build_network."
     ),
     r"No route to host|EHOSTUNREACH|administratively prohibited": (
         "The build asked a private address, which builds may not reach: name the address in "

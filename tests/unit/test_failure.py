@@ -170,6 +170,28 @@ def test_a_build_that_cannot_look_up_names_says_so_and_is_not_tried_again() -> N
 
 
 @pytest.mark.parametrize(
+    ("text", "resolver"),
+    [
+        ("npm error request failed, reason: getaddrinfo EAI_AGAIN registry.example", True),
+        ("NewConnectionError: [Errno -3] Try again", True),
+        ("dial tcp: lookup proxy.example on 10.0.0.2:53: read udp: i/o timeout", True),
+        ("dns error: failed to lookup address: Temporary failure in name resolution", True),
+        ("Failed to resolve 'indx.example' ([Errno -2] Name or service not known)", False),
+        ("[Errno -2] Name does not resolve", False),
+        ("npm error getaddrinfo ENOTFOUND registy.example", False),
+        ("fatal: unable to access 'https://gthub.example/': Could not resolve host: x", False),
+        ("wget: unable to resolve host address 'x.example'", False),
+        ("dial tcp: lookup x.example: no such host", False),
+    ],
+)
+def test_no_resolver_and_no_such_name_are_told_apart(text: str, resolver: bool) -> None:
+    (advice,) = failure.build_advice(text)
+    assert ("no resolver answers" in advice) is resolver
+    assert advice.startswith("The build could not look up a name")
+    assert not failure.may_pass({"msg": text})
+
+
+@pytest.mark.parametrize(
     ("text", "again"),
     [
         ("E: Failed to fetch http://deb.example/x  503  Service Unavailable", True),
@@ -288,5 +310,10 @@ def test_pip_is_not_left_to_try_for_minutes(tmp_path: Path, capsys: Any) -> None
         module._pip("--requirement", "requirements.txt")
     assert os.times().elapsed - begun < 30
     assert "no resolver answers" in str(stopped.value) and "this Python" not in str(stopped.value)
+    # A name that is wrong is no fault of the resolver.
+    (advice,) = module.advise(
+        "Failed to resolve 'indx.example' ([Errno -2] Name or service not known)"
+    )
+    assert "no resolver" not in advice and "correct it in the list" in advice
     # The negative control: what the index does not have is still the list's fault.
     assert "this Python" in " ".join(module.advise("No matching distribution found for flask==99"))
