@@ -159,7 +159,7 @@ class Work:
 
     def examined(self) -> dict[str, Any]:
         """Refuse what cannot be restored."""
-        dump = self.restore.examine(self.options["dump"])
+        dump = self.restore.examine(self.options["dump"], start=not self.check_mode)
         return {"changed": False, "dump": dump}
 
     def prepared(self) -> dict[str, Any]:

@@ -140,6 +140,7 @@ def test_replaced_databases_are_told_from_others() -> None:
     [
         ("pg_restore: error: unsupported version (1.99) in file header", "a newer version"),
         ("pg_restore: error: could not read from input file: end of file", "not a whole dump"),
+        ("pg_restore: error: input file appears to be a text format dump. x", "is SQL as text"),
     ],
 )
 def test_a_dump_that_cannot_be_read_says_why(
@@ -152,6 +153,21 @@ def test_a_dump_that_cannot_be_read_says_why(
     (tmp_path / "a.dump").write_bytes(b"PGDMP")
     with pytest.raises(RefusedError, match=wrong):
         postgres_database.Postgres("shop").check(tmp_path / "a.dump")
+
+
+def test_check_mode_starts_no_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(postgres_database, "inspect", lambda _name: {"State": {}})
+    monkeypatch.setattr(postgres_database, "is_running", lambda _name: False)
+    monkeypatch.setattr(postgres_database, "docker", lambda *words: started.extend(words))
+    monkeypatch.setattr(
+        postgres_database, "run", lambda _command: subprocess.CompletedProcess([], 0)
+    )
+    with pytest.raises(RefusedError, match="shop-db-db-1 does not run, and check mode"):
+        postgres_database.Postgres("shop").check_runs(start=False)
+    assert started == []
+    postgres_database.Postgres("shop").check_runs()
+    assert started == ["start", "shop-db-db-1"]
 
 
 def test_what_others_own_is_not_restored_by_the_app() -> None:
@@ -211,7 +227,7 @@ class Fake:
                 fresh.write_text(json.dumps(state))
                 fresh.rename(self.file)
 
-    def check_runs(self) -> None: ...
+    def check_runs(self, start: bool = True) -> None: ...
 
     def size(self) -> int:
         return 1000
