@@ -229,6 +229,9 @@ class Fake:
 
     def check_runs(self, start: bool = True) -> None: ...
 
+    def is_empty(self) -> bool:
+        return not self.read()["databases"][self.app]
+
     def size(self) -> int:
         return 1000
 
@@ -553,6 +556,24 @@ def test_failed_releases_alone_leave_no_more_dumps_than_are_kept(
     tasks = yaml.safe_load((ROOT / "roles/app/tasks/failed.yml").read_text())
     files = [(task.get("ansible.builtin.include_tasks") or {}).get("file") for task in tasks]
     assert "prune_dumps.yml" in files
+
+
+def test_an_app_is_dumped_before_it_is_removed_or_stays(
+    fake: Fake, dumps: Dumps, tmp_path: Path, module: Any
+) -> None:
+    remove = {"reason": "removal"}
+    made = work(module, fake, tmp_path / "app", **remove).dumped()["dump"]["name"]
+    assert made.endswith("-before-removal.dump") and dumps.names() == [made]
+    fake.broken = {"dump"}
+    with pytest.raises(RefusedError, match="Nothing was removed"):
+        work(module, fake, tmp_path / "app", **remove).dumped()
+    tasks = yaml.safe_load((ROOT / "roles/app/tasks/absent.yml").read_text())
+    order = [task["name"] for task in tasks]
+    dump = tasks[order.index("Dump")]
+    assert dump["ansible.builtin.include_tasks"] == "dump.yml"
+    assert dump["vars"] == {"app_dump_reason": "removal", "app_dump_kind": "found"}
+    # All before it only looks.
+    assert all(name.startswith("App | Look") for name in order[: order.index("Dump")])
 
 
 @pytest.mark.parametrize("steps", [0, 4, 7, 20])
