@@ -40,3 +40,20 @@ def test_the_messages_that_are_explained_are_those_that_are_said() -> None:
     assert [message for message in quoted if not is_said(message, corpus)] == []
     # The negative control.
     assert not is_said("The edge is not set up on this server. It has run out of coffee", corpus)
+
+
+def test_each_threat_names_tests_that_exist() -> None:
+    folders = {"": "tests/unit/", "hostile/": "molecule/hostile/tests/", "app/tests/": "app/tests/"}
+    page = (ROOT / "docs/security.md").read_text().partition("## Networks")[0]
+    rows = re.findall(r"^\| (?!threat|---)(.*) \|$", page, re.MULTILINE)
+    assert len(rows) > 60
+    for row in rows:
+        threat, _, shown = row.split(" | ")
+        file, found = None, 0
+        for name in re.findall(r"`([^`]*)`", shown):
+            folder, where, test = re.fullmatch(r"(.*/)?(\w+[.]py)?::(test_\w+)", name).groups()
+            if where:
+                file = ROOT / folders[folder or ""] / where
+            assert f"def {test}(" in file.read_text(), (threat, name)
+            found += 1
+        assert found, threat
