@@ -1,5 +1,6 @@
 """Filters that find in the output of programs why something failed."""
 
+import itertools
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -180,9 +181,9 @@ def _by_origin(lines: list[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for line in lines:
         match = ORIGIN.match(line)
-        found.setdefault(match["who"] if match else "", []).append(
-            line[match.end() :] if match else line
-        )
+        # Without its origin a line may be empty.
+        if text := line[match.end() :] if match else line:
+            found.setdefault(match["who"] if match else "", []).append(text)
     return found
 
 
@@ -233,6 +234,11 @@ def _traceback(lines: list[str], start: int) -> tuple[list[str], int]:
         if not match:
             break
         heading, position = lines[position], position + 1
+        if "Exception Group" in heading:
+            group = _drawn(lines[position:])
+            shown += [heading, *group[:LOG_LINES]]
+            position += len(group)
+            break
         frames = []
         # Frames are indented more than what is around them.
         while position < len(lines) and re.match(
@@ -250,6 +256,11 @@ def _traceback(lines: list[str], start: int) -> tuple[list[str], int]:
         shown.append(lines[position])
         position += 1
     return shown, position
+
+
+def _drawn(lines: list[str]) -> list[str]:
+    """Take what Python draws of a group of exceptions: all of its tracebacks, in a tree."""
+    return list(itertools.takewhile(re.compile(r"\s+[|+]").match, lines))
 
 
 def _message(lines: list[str]) -> list[str]:

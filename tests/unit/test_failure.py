@@ -3,6 +3,8 @@
 import importlib.machinery
 import importlib.util
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +92,34 @@ def test_chained_tracebacks_keep_their_first_cause() -> None:
         "(Background on this error at: https://sqlalche.me/e/20/e3q8)\n"
         "[2026-11-29] INFO in app: next\n"
     )
-    shown = failure.failure_log(text).splitlines()
-    assert "psycopg2.OperationalError: connection refused" in shown
-    assert "(Background on this error at: https://sqlalche.me/e/20/e3q8)" in shown
-    assert shown.count("[2026-11-29] INFO in app: next") == 1
+    for log in (text, compose(text)):
+        shown = failure.failure_log(log).removeprefix("web:\n").splitlines()
+        assert shown[0] == "Traceback (most recent call last):"
+        assert shown[2] == "psycopg2.OperationalError: connection refused"
+        assert shown[4].startswith("The above exception was the direct cause")
+        assert shown[-2] == "(Background on this error at: https://sqlalche.me/e/20/e3q8)"
+        assert shown[-1] == "[2026-11-29] INFO in app: next"
+        assert "" not in shown
+
+
+def test_a_group_of_exceptions_is_shown_whole() -> None:
+    code = """
+def each():
+    errors = []
+    for value in ("one", "two"):
+        try:
+            int(value)
+        except ValueError as error:
+            errors.append(error)
+    raise ExceptionGroup("many", errors)
+each()
+"""
+    command = [sys.executable, "-c", code]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    shown = failure.failure_log(compose((said + "the end\n") * 3)).splitlines()
+    assert [line for line in shown if "invalid literal" in line and "'one'" in line]
+    assert [line for line in shown if "invalid literal" in line and "'two'" in line]
+    assert shown[-1] == "the end (3 times)" and len(shown) < 30
 
 
 def test_tracebacks_that_cut_into_each_other_are_shown_once() -> None:
