@@ -91,6 +91,7 @@ databases: {description: Databases that restores have replaced., type: list, ele
 removed: {description: Names of the dumps that were removed., type: list, elements: str}
 tables: {description: Rows of each table now and in the dump., type: list, elements: dict}
 lines: {description: What an operator should know., type: list, elements: str}
+page: {description: Whether a restore has left its maintenance page., type: bool}
 interrupted: {description: Where the last restore ended; empty if it was whole., type: str}
 kept: {description: Name of the database that was replaced., type: str}
 started: {description: Containers that were started again., type: list, elements: str}
@@ -185,18 +186,19 @@ class Work:
 
     def recovered(self) -> dict[str, Any]:
         """Finish or take back what an interrupted restore has left."""
-        nothing = {"changed": False, "interrupted": "", "lines": [], "started": []}
+        nothing = {"changed": False, "interrupted": "", "lines": [], "started": [], "page": False}
         record = Restore.read_file(self.dir)
-        if not record:
-            return nothing
         if self.check_mode:
-            return {**nothing, "lines": ["An earlier restore was interrupted."]}
+            return {**nothing, "lines": ["An earlier restore was interrupted."] if record else []}
+        page = (self.dir / ".restore.page").exists()
+        if not record:
+            return {**nothing, "page": page}
         # Whatever the entry says by now.
         self.options["kind"] = record.get("kind", "found")
         with alone(self.dir):
             # The run that had it may have ended it by itself meanwhile.
             found = self.restore.recover()
-        return {"changed": bool(found["interrupted"]), **found}
+        return {"changed": bool(found["interrupted"]), "page": page, **found}
 
 
 def list_lines(dumps: Sequence[dict[str, Any]], databases: Sequence[dict[str, Any]]) -> list[str]:

@@ -592,6 +592,10 @@ def test_a_swap_that_was_killed_is_ended_by_the_run_that_began_it(
     swapped = found["interrupted"] == "swapped"
     assert look(fake) == (RESTORED if swapped or steps == 20 else UNTOUCHED)
     assert not restore.file.exists()
+    assert not found["page"]
+    (tmp_path / "app/.restore.page").touch()
+    # As a run leaves it that is killed between its last two steps.
+    assert work(module, fake, tmp_path / "app").recovered()["page"]
     undo = (ROOT / "roles/app/tasks/restore_undo.yml").read_text()
     assert "{state: recovered," in undo and "recovered.interrupted == 'swapped'" in undo
 
