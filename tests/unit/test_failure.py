@@ -160,6 +160,10 @@ def test_colours_and_progress_bars_are_not_shown() -> None:
         ("sqlite3.OperationalError: attempt to write a readonly database", "volumes"),
         ("PermissionError: [Errno 13] Permission denied: '/data/x'", "may not open /data/x"),
         ("PermissionError: [Errno 13] Permission denied: 'logs/x'", "may not open logs/x"),
+        (
+            "FileNotFoundError: [Errno 2] No such file or directory: '/app/logs/x.log'",
+            "folder of /app/logs/x.log is not in the app's image",
+        ),
         ("socket.gaierror: [Errno -3] Temporary failure in name resolution", "no way out"),
         ("socket.gaierror: [Errno -2] Name or service not known", "no way out"),
         ('psycopg2: could not translate host name "pg" to address: x', "no way out"),
