@@ -68,6 +68,15 @@ def test_dumps_before_failed_releases_push_out_no_good_one() -> None:
     assert kept == {failed[-1], more[-1]}
 
 
+def test_a_dump_before_a_restore_does_not_take_the_place_of_its_day_s_own() -> None:
+    own, restore = named(1, "080000", "r1"), named(1, "090000", "restore")
+    today = [named(0, f"{hour:02}0000", f"t{hour}") for hour in range(5)]
+    assert stale_dumps([own, restore, *today], kept=5, days=7, now=NOW) == []
+    assert stale_dumps([own, restore, *today], kept=5, days=1, now=NOW) == [own]
+    alone = [restore, *(named(0, f"1{n}0000", "restore") for n in range(5)), *today]
+    assert restore not in stale_dumps(alone, kept=5, days=7, now=NOW)
+
+
 def test_dumps_before_restores_and_removals_are_counted_apart() -> None:
     releases = [named(30 + n, "090000", f"r{n}") for n in range(5)]
     others = [named(10, f"0{n}0000", reason) for n in range(7) for reason in ("restore", "removal")]
