@@ -134,6 +134,10 @@ def test_dumps_of_others_and_of_newer_servers_are_refused() -> None:
     assert contents_error(found, "shop", 18) == ""
     assert "is a dump of shop, not of blog" in contents_error(found, "blog", 17)
     assert "made by Postgres 17, and shop has Postgres 16" in contents_error(found, "shop", 16)
+    # Of a database that a restore has replaced.
+    kept = parse_contents(LISTED.replace("dbname: shop", "dbname: shop_before_20261129t120000z"))
+    assert contents_error(kept, "shop", 17) == ""
+    assert "is a dump of shop_before" in contents_error(kept, "blog", 17)
     assert "an unknown database" in contents_error(parse_contents(""), "shop", 17)
 
 
