@@ -178,6 +178,12 @@ def test_secrets_that_stand_elsewhere_are_not_hidden_by_a_vault(
     assert not (project / ".vault-passphrase").exists()
 
 
+@pytest.mark.parametrize("name", ["vault.yml.example", "vault.yml.bak", ".old.yml", "main.yml~"])
+def test_what_ansible_does_not_read_hides_nothing(project: Path, name: str) -> None:
+    vault_file(project).with_name(name).write_text(YAML_SECRETS)
+    assert "added shop.SECRET_KEY" in make_vault(project)
+
+
 def test_one_secret_is_renewed_on_demand(with_vault: Path) -> None:
     project = with_vault
     before = secrets_of(project)
