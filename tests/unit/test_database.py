@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils import database_restore, docker_cli, dump_folder, postgres_database
+from ansible.module_utils import database_restore, docker_cli, postgres_database
 from ansible.module_utils.database_restore import Restore
 from ansible.module_utils.docker_cli import RefusedError, plain_errors
 from ansible.module_utils.dump_folder import Dumps
@@ -766,4 +766,3 @@ def test_the_folder_is_for_root_alone(fake: Fake, tmp_path: Path) -> None:
         os.umask(before)
     assert dumps.folder.stat().st_mode & 0o777 == 0o700
     assert (dumps.folder / made["name"]).stat().st_mode & 0o777 == 0o600
-    assert dump_folder.Dumps is Dumps
