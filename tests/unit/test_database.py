@@ -203,6 +203,8 @@ def test_rows_do_not_show_up_in_errors() -> None:
         'pg_restore: error: COPY failed for table "message": ERROR:  duplicate key value'
     )
     assert plain_errors("one\ntwo") == "one; two"
+    long = plain_errors("error: " + "word " * 200)
+    assert long.endswith("word ...") and len(long) <= 600
 
 
 def test_values_reach_sql_as_they_are() -> None:
