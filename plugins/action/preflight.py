@@ -83,7 +83,7 @@ class ActionModule(ActionBase):
 
     def _completed(self, site: Site) -> list[dict[str, Any]]:
         """Give every key of the chosen apps a value."""
-        defaults = self._role_defaults() | {"tls": "acme"}
+        defaults = _role_defaults() | {"tls": "acme"}
         inherited = {name: site.get(name) or defaults[name] for name in INHERITED.values()}
         return [App.from_entry(app, inherited).entry() for app in site.chosen]
 
@@ -244,16 +244,9 @@ class ActionModule(ActionBase):
         postgres = site.get("postgres_memory_mb", postgres_memory(memory, site.entries))
         return limits(site.entries, site.get("app_memory_mb", defaults["app_memory_mb"]), postgres)
 
-    def _role_defaults(self) -> dict[str, Any]:
-        """Read the defaults of all roles, as they are written."""
-        values: dict[str, Any] = {}
-        for file in sorted(ROOT.glob("roles/*/defaults/**/*.yml")):
-            values.update(yaml.safe_load(file.read_text()) or {})
-        return values
-
     def _defaults(self, site: Site) -> dict[str, Any]:
         """Take what the roles would do where the inventory says nothing."""
-        values = self._role_defaults()
+        values = _role_defaults()
         named = [site.get("images_upstream", values["images_upstream"]), site.images]
         registry = {k: v for names in named if isinstance(names, dict) for k, v in names.items()}
         built = f"postgres:{site.get('images_postgres_major', values['images_postgres_major'])}"
@@ -303,6 +296,14 @@ def _specs() -> dict[str, dict[str, Any]]:
         for entry_point in ("main", "inventory"):
             options.update(specs.get(entry_point, {}).get("options", {}))
     return options
+
+
+def _role_defaults() -> dict[str, Any]:
+    """Read the defaults of all roles, as they are written."""
+    values: dict[str, Any] = {}
+    for file in sorted(ROOT.glob("roles/*/defaults/**/*.yml")):
+        values.update(yaml.safe_load(file.read_text()) or {})
+    return values
 
 
 def _roles() -> list[str]:

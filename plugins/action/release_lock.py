@@ -54,11 +54,13 @@ def machine() -> str:
     """
     Name this machine and its process numbers.
 
-    Two containers may have the same host name, and each has processes of its own, so the name of
-    the process namespace belongs to it (see pid_namespaces(7)).
+    Two machines may have the same host name, such as an image's own, and so may two containers of
+    one machine, each with processes of its own. So the names of its boot and of the process
+    namespace belong to it (see random(4) and pid_namespaces(7)).
     """
     try:
-        return f"{socket.gethostname()} {Path('/proc/self/ns/pid').readlink()}"
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{socket.gethostname()} {Path('/proc/self/ns/pid').readlink()} {boot}"
     except OSError:
         return socket.gethostname()
 
@@ -90,8 +92,8 @@ def is_gone(holder: dict[str, Any], here: str, silent_seconds: float = 0) -> boo
 def describe(holder: dict[str, Any]) -> str:
     """Name a holder: who, where, since when."""
     return (
-        f"{holder.get('user')} on {holder.get('host')} (process {holder.get('pid')}) since "
-        f"{holder.get('since')}, for a {holder.get('purpose', 'run')}"
+        f"{holder.get('user')} on {holder.get('host')} (process {holder.get('pid', 'unknown')}) "
+        f"since {holder.get('since')}, for a {holder.get('purpose', 'run')}"
     )
 
 

@@ -13,6 +13,8 @@ FULL_PERCENT = 90
 RECENT = datetime.timedelta(minutes=10)
 LATELY = datetime.timedelta(days=1)
 SKIPS = 3
+# Between the record of a job's start and its container may lie some seconds.
+JOB_STARTS = datetime.timedelta(minutes=2)
 GIGABYTE = 10**9
 
 
@@ -251,24 +253,37 @@ def _show_jobs(made: Report, server: dict[str, Any], entries: list[dict[str, Any
             if not result:
                 continue
             before = len(made.found)
-            row = _judge_job(made, f"job {job['name']} of {entry['name']}", result)
+            row = _judge_job(made, server, entry["name"], job["name"], result)
             rows.append((*row, "WRONG" if len(made.found) > before else ""))
     if len(rows) > 1:
         made.lines += ["", *table(rows)]
 
 
-def _judge_job(made: Report, name: str, result: dict[str, Any]) -> tuple[str, str, str, str]:
+def _judge_job(
+    made: Report, server: dict[str, Any], app: str, job: str, result: dict[str, Any]
+) -> tuple[str, str, str, str]:
+    name, container = f"job {job} of {app}", f"{app}-job-{job}"
     started, code = str(result.get("started") or ""), result.get("exit_code")
     skipped = int(result.get("skipped") or 0)
     words = "runs" if code is None else "well" if code == 0 else f"exit code {code}"
-    job, _, app = name.removeprefix("job ").partition(" of ")
+    if code is None and _is_cut_off(server, container, _time(started)):
+        words = "cut off"
+        wrong = f"was cut off: the run of {_minute(started)} UTC has no result, and runs no more"
+        made.add(name, wrong, "Perhaps the server was restarted. Its next run clears this")
     if code:
         wrong = f"ended with exit code {code}, begun at {_minute(started)} UTC"
         made.add(name, wrong, f"Look at what it printed: journalctl -t {app}.{job}")
     if skipped >= SKIPS:
         wrong = f"was left out {skipped} times, because the run of {_minute(started)} UTC goes on"
-        made.add(name, wrong, f"Look at its container: docker logs {app}-job-{job}")
+        made.add(name, wrong, f"Look at its container: docker logs {container}")
     return f"{job} of {app}", _minute(started), words, str(skipped)
+
+
+def _is_cut_off(server: dict[str, Any], container: str, started: datetime.datetime | None) -> bool:
+    runs = {c["name"] for c in server["containers"] if c["state"] == "running"}
+    if container in runs or started is None or not server["engine"]["answers"]:
+        return False
+    return server["now"] - started.timestamp() > JOB_STARTS.total_seconds()
 
 
 def _show_disks(made: Report, server: dict[str, Any]) -> None:

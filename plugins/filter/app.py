@@ -82,6 +82,11 @@ ADVICE = {
         "The app runs as a user of its own, who may not open {path}. If it writes there, add the "
         "path to `volumes`."
     ),
+    # A log's folder is empty in the source, so git leaves it out.
+    r"No such file or directory: b?['\"](?P<path>[^'\"\n]+\.log(\.\d+)?)['\"]": (
+        "The folder of {path} is not in the app's image, as git keeps no empty folders: add it to "
+        "the `volumes` of the entry, or log to stderr, which `docker logs` shows."
+    ),
 }
 
 

@@ -1,5 +1,6 @@
 """Filters that find in the output of programs why something failed."""
 
+import itertools
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -56,10 +57,17 @@ PROGRESS = re.compile(
     )
 )
 
+# As glibc, musl, apt, npm, Go and apk say it: no resolver has answered, ...
+NO_RESOLVER = (
+    r"Temporary failure in name resolution|Temporary failure resolving|\[Errno -3\]|EAI_AGAIN"
+    r"|server misbehaving|lookup \S+ on \S+: .*(timeout|connection refused)|DNS: transient error"
+)
+# ... and one has answered that there is no such name; some programs say the same of both.
 NO_NAME = (
-    r"Temporary failure in name resolution|Temporary failure resolving|Name or service not known"
-    r"|Could not resolve host|could not translate host name|getaddrinfo (failed|EAI_AGAIN)"
-    r"|No address associated with hostname|server misbehaving|lookup \S+ on \S+: .*no such host"
+    r"Name or service not known|No address associated with hostname|Name does not resolve"
+    r"|\[Errno -[25]\]|getaddrinfo (failed|ENOTFOUND)|lookup \S+( on \S+)?: .*no such host"
+    r"|could ?n.t resolve (host|proxy)|could not resolve (host|proxy)|unable to resolve host"
+    r"|could not translate host name|DNS lookup error|DNS: name does not exist"
 )
 # What another try may mend; what is known to come again is not tried.
 PASSES = re.compile(
@@ -71,10 +79,15 @@ PASSES = re.compile(
     re.IGNORECASE,
 )
 BUILD_ADVICE = {
-    NO_NAME: (
+    NO_RESOLVER: (
         "The build could not look up a name: no resolver answers in the network of builds. See "
         "/etc/resolv.conf on the server; where containers cannot reach the resolver, set "
         "build_network to host. The app's list of dependencies is not to blame."
+    ),
+    NO_NAME: (
+        "The build could not look up a name, which is shown below. If it is right, the server's "
+        "resolver does not know it, or builds cannot reach that one: see /etc/resolv.conf on the "
+        "server, and build_network."
     ),
     r"No route to host|EHOSTUNREACH|administratively prohibited": (
         "The build asked a private address, which builds may not reach: name the address in "
@@ -131,9 +144,9 @@ def _by_origin(lines: list[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for line in lines:
         match = ORIGIN.match(line)
-        found.setdefault(match["who"] if match else "", []).append(
-            line[match.end() :] if match else line
-        )
+        # Without its origin a line may be empty.
+        if text := line[match.end() :] if match else line:
+            found.setdefault(match["who"] if match else "", []).append(text)
     return found
 
 
@@ -184,6 +197,11 @@ def _traceback(lines: list[str], start: int) -> tuple[list[str], int]:
         if not match:
             break
         heading, position = lines[position], position + 1
+        if "Exception Group" in heading:
+            group = _drawn(lines[position:])
+            shown += [heading, *group[:LOG_LINES]]
+            position += len(group)
+            break
         frames = []
         # Frames are indented more than what is around them.
         while position < len(lines) and re.match(
@@ -201,6 +219,11 @@ def _traceback(lines: list[str], start: int) -> tuple[list[str], int]:
         shown.append(lines[position])
         position += 1
     return shown, position
+
+
+def _drawn(lines: list[str]) -> list[str]:
+    """Take what Python draws of a group of exceptions: all of its tracebacks, in a tree."""
+    return list(itertools.takewhile(re.compile(r"\s+[|+]").match, lines))
 
 
 def _message(lines: list[str]) -> list[str]:

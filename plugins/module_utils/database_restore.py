@@ -62,10 +62,10 @@ class Restore:
         sync(self.file.parent)
         return record
 
-    def examine(self, wanted: str) -> dict[str, Any]:
-        """Refuse a dump that cannot be restored, before anything is done."""
+    def examine(self, wanted: str, start: bool = True) -> dict[str, Any]:
+        """Refuse a dump that cannot be restored, before anything is done but a database started."""
         now = datetime.now(UTC)
-        self.engine.check_runs()
+        self.engine.check_runs(start)
         if replaced := REPLACED.fullmatch(wanted):
             sizes = dict(self.engine.names())
             if wanted not in sizes:

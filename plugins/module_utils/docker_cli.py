@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ def plain_errors(text: str) -> str:
     hidden = r"(CONTEXT|DETAIL|STATEMENT|QUERY|LINE \d+|Command was|pg_restore: (from|while)).*"
     errors = [line for line in lines if not re.match(hidden, line)]
     first = [line for line in errors if re.search(r"error|fatal", line, re.IGNORECASE)]
-    return "; ".join((first or errors)[:3])[:600]
+    said = "; ".join((first or errors)[:3])
+    return said if len(said) <= 600 else textwrap.shorten(said, 600, placeholder=" ...")
 
 
 def run(

@@ -87,8 +87,9 @@ def stale_dumps(names: Sequence[str], kept: int, days: int, now: datetime) -> li
         stay |= {dump.name for dump in [d for d in found if d.sort == sort][-kept:]}
     for back in range(days):
         day = [d for d in found if d.taken.date() == (now - timedelta(days=back)).date()]
-        # A dump before a release that failed stands for its day only if there is no other.
-        day.sort(key=lambda dump: (not dump.failed, dump.name))
+        # What stands for its day only if there is no other: a dump before a release that failed,
+        # and one before a restore, which has what that restore was to do away with.
+        day.sort(key=lambda dump: (dump.sort in ("release", "removal"), not dump.failed, dump.name))
         stay |= {dump.name for dump in day[-1:]}
     return [dump.name for dump in found if dump.name not in stay] if kept > 0 else []
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from ansible.module_utils.dumps import REPLACED
+
 # Entries of an archive whose description has more than one word: pg_backup_archiver.c.
 LONG_ENTRIES = (
     *("ACCESS METHOD", "BLOB COMMENTS", "BLOB METADATA", "CHECK CONSTRAINT", "DATABASE PROPERTIES"),
@@ -100,7 +102,8 @@ def contents_error(contents: Contents, app: str, major: int) -> str:
     str
         What is wrong and what to do; empty if nothing is.
     """
-    if contents.database != app:
+    kept = REPLACED.fullmatch(contents.database)
+    if app not in (contents.database, kept and contents.database[: kept.start(1) - 1]):
         other = contents.database or "an unknown database"
         return f"is a dump of {other}, not of {app}. Choose one of {app}'s own"
     if contents.major > major:

@@ -52,11 +52,16 @@ class Postgres:
     def __init__(self, app: str) -> None:
         self.app, self.container = app, f"{app}-db-db-1"
 
-    def check_runs(self) -> None:
-        """Start a database that was stopped; refuse where there is none."""
+    def check_runs(self, start: bool = True) -> None:
+        """Start a database that was stopped, if that is allowed; refuse where there is none."""
         if not inspect(self.container):
             raise RefusedError(f"{self.app} has no database on this server. Deploy the app first")
         if not is_running(self.container):
+            if not start:
+                raise RefusedError(
+                    f"{self.container} does not run, and check mode starts nothing. On the server: "
+                    f"docker start {self.container}"
+                )
             docker("start", self.container)
         for _ in range(120):
             ready = ["docker", "exec", self.container, "pg_isready", "-q", "-U", "postgres"]
@@ -133,8 +138,11 @@ class Postgres:
             with file.open("rb") as source:
                 docker(*command, "--file=/dev/null", stdin=source)
         except RefusedError as error:
-            newer = "unsupported version" in str(error)
-            wrong = "was made by a newer version of Postgres" if newer else "is not a whole dump"
+            said = {
+                "unsupported version": "was made by a newer version of Postgres",
+                "text format dump": "is SQL as text, and not what pg_dump -Fc writes",
+            }
+            wrong = next((w for s, w in said.items() if s in str(error)), "is not a whole dump")
             raise RefusedError(f"{wrong} ({error})") from error
         return contents
 

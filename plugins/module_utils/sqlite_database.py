@@ -123,7 +123,7 @@ class Sqlite:
     def __init__(self, app: str, images: Sequence[str]) -> None:
         self.app, self.images, self.volume = app, list(images), f"{app}.data"
 
-    def check_runs(self) -> None:
+    def check_runs(self, start: bool = True) -> None:
         """Refuse where there is no volume."""
         if run(["docker", "volume", "inspect", self.volume]).returncode:
             raise RefusedError(f"{self.app} has no volume {self.volume}. Deploy the app first")

@@ -24,11 +24,9 @@ short_description: Dump and restore the database of an app
 description:
   - O(state=dumped) makes a dump and checks it. A dump gets its final name once it is complete.
   - O(state=listed) lists the dumps, and the databases that a restore replaced.
-  - O(state=marked) notes that the release of a dump failed.
-  - O(state=pruned) removes old dumps.
+  - O(state=pruned) notes which releases failed, and removes old dumps.
   - O(state=examined) fails if a dump cannot be restored.
-  - O(state=prepared) restores a dump into a copy beside the database in use, and
-    O(state=abandoned) removes that copy.
+  - O(state=prepared) restores a dump into a copy beside the database in use.
   - O(state=swapped) stops the app, dumps its database, puts the copy in its place, and starts the
     app. O(state=returned) undoes this, and O(state=settled) makes it final.
   - O(state=recovered) finishes or undoes a restore that was interrupted.
@@ -37,8 +35,7 @@ options:
     description: What to do.
     type: str
     required: true
-    choices: [dumped, listed, marked, pruned, examined, prepared, abandoned, swapped, returned,
-              settled, recovered]
+    choices: [dumped, listed, pruned, examined, prepared, swapped, returned, settled, recovered]
   app:
     description: The app's name.
     type: str
@@ -60,9 +57,7 @@ options:
     elements: str
     default: []
   reason:
-    description:
-      - For O(state=dumped) and O(state=marked), the id of the next release or another reason for
-        the dump.
+    description: For O(state=dumped), the id of the next release or another reason for the dump.
     type: str
     default: ""
   dump:
@@ -132,6 +127,10 @@ lines:
   type: list
   elements: str
   returned: when O(state) is V(listed), V(prepared) or V(recovered)
+page:
+  description: Whether an interrupted restore left its maintenance page.
+  type: bool
+  returned: when O(state) is V(recovered)
 interrupted:
   description: Step at which the last restore was interrupted, or an empty string.
   type: str
@@ -199,10 +198,6 @@ class Work:
         found = {"dumps": dumps, "databases": databases}
         return {"changed": False, **found, "lines": list_lines(dumps, databases)}
 
-    def marked(self) -> dict[str, Any]:
-        """Note that a release failed."""
-        return {"changed": not self.check_mode and bool(self.dumps.mark(self.options["reason"]))}
-
     def pruned(self) -> dict[str, Any]:
         """Remove what is too old, and what is only part of a dump."""
         if self.check_mode:
@@ -214,7 +209,7 @@ class Work:
 
     def examined(self) -> dict[str, Any]:
         """Refuse what cannot be restored."""
-        dump = self.restore.examine(self.options["dump"])
+        dump = self.restore.examine(self.options["dump"], start=not self.check_mode)
         return {"changed": False, "dump": dump}
 
     def prepared(self) -> dict[str, Any]:
@@ -222,12 +217,6 @@ class Work:
         with alone(self.dir):
             self.dumps.clean()
             return {"changed": True, **self.restore.prepare(self.options["dump"])}
-
-    def abandoned(self) -> dict[str, Any]:
-        """Remove the copy."""
-        with alone(self.dir):
-            self.restore.abandon()
-        return {"changed": True}
 
     def swapped(self) -> dict[str, Any]:
         """Take the copy into use."""
@@ -246,18 +235,19 @@ class Work:
 
     def recovered(self) -> dict[str, Any]:
         """Finish or take back what an interrupted restore has left."""
-        nothing = {"changed": False, "interrupted": "", "lines": [], "started": []}
+        nothing = {"changed": False, "interrupted": "", "lines": [], "started": [], "page": False}
         record = Restore.read_file(self.dir)
-        if not record:
-            return nothing
         if self.check_mode:
-            return {**nothing, "lines": ["An earlier restore was interrupted."]}
+            return {**nothing, "lines": ["An earlier restore was interrupted."] if record else []}
+        page = (self.dir / ".restore.page").exists()
+        if not record:
+            return {**nothing, "page": page}
         # Whatever the entry says by now.
         self.options["kind"] = record.get("kind", "found")
         with alone(self.dir):
             # The run that had it may have ended it by itself meanwhile.
             found = self.restore.recover()
-        return {"changed": bool(found["interrupted"]), **found}
+        return {"changed": bool(found["interrupted"]), "page": page, **found}
 
 
 def list_lines(dumps: Sequence[dict[str, Any]], databases: Sequence[dict[str, Any]]) -> list[str]:

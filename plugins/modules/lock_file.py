@@ -7,7 +7,7 @@ import fcntl
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +66,12 @@ def read(path: Path) -> dict[str, Any] | None:
         text = path.read_text()
     except FileNotFoundError:
         return None
-    try:
-        return json.loads(text)
-    except ValueError:
-        return {"id": "", "user": "unknown", "host": "unknown", "since": "unknown"}
+    with suppress(ValueError):
+        if isinstance(found := json.loads(text), dict) and "id" in found:
+            return found
+    # A server that went down left it without its content, and nobody renews it any more.
+    who = dict.fromkeys(("user", "host", "since"), "unknown")
+    return {"id": "", "renewed": True, **who}
 
 
 def silence(path: Path) -> float:

@@ -505,7 +505,7 @@ def test_the_numbers_file_is_whole_or_old(tmp_path: Path) -> None:
 
 def test_a_rollback_without_facts_closes_a_network_that_it_makes() -> None:
     """Somebody may have pruned the networks that no container used."""
-    tasks = yaml.safe_load((ROOT / "roles/app/tasks/storage.yml").read_text())
+    tasks = yaml.safe_load((ROOT / "roles/app/tasks/deploy/storage.yml").read_text())
     [close] = [task for task in tasks if "Close the server" in task["name"]]
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined)  # noqa: S701
     environment.tests["changed"] = lambda result: result["changed"]
@@ -519,7 +519,7 @@ def test_a_rollback_without_facts_closes_a_network_that_it_makes() -> None:
         assert when(__app_network={"changed": False}, ansible_facts=facts) is False
 
 
-@pytest.mark.parametrize("file", ["secrets.yml", "left.yml"])
+@pytest.mark.parametrize("file", ["deploy/prepare.yml", "remove/kept.yml"])
 def test_an_app_s_folder_is_closed_whether_it_comes_or_goes(file: str) -> None:
     text = (ROOT / "roles/app/tasks" / file).read_text()
     closed = [

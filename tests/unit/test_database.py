@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils import database_restore, docker_cli, dump_folder, postgres_database
+import yaml
+from ansible.module_utils import database_restore, docker_cli, postgres_database
 from ansible.module_utils.database_restore import Restore
 from ansible.module_utils.docker_cli import RefusedError, plain_errors
 from ansible.module_utils.dump_folder import Dumps
@@ -66,6 +67,15 @@ def test_dumps_before_failed_releases_push_out_no_good_one() -> None:
         stale_dumps([*good, *failed, today, *more], kept=1, days=1, now=NOW)
     )
     assert kept == {failed[-1], more[-1]}
+
+
+def test_a_dump_before_a_restore_does_not_take_the_place_of_its_day_s_own() -> None:
+    own, restore = named(1, "080000", "r1"), named(1, "090000", "restore")
+    today = [named(0, f"{hour:02}0000", f"t{hour}") for hour in range(5)]
+    assert stale_dumps([own, restore, *today], kept=5, days=7, now=NOW) == []
+    assert stale_dumps([own, restore, *today], kept=5, days=1, now=NOW) == [own]
+    alone = [restore, *(named(0, f"1{n}0000", "restore") for n in range(5)), *today]
+    assert restore not in stale_dumps(alone, kept=5, days=7, now=NOW)
 
 
 def test_dumps_before_restores_and_removals_are_counted_apart() -> None:
@@ -125,6 +135,10 @@ def test_dumps_of_others_and_of_newer_servers_are_refused() -> None:
     assert contents_error(found, "shop", 18) == ""
     assert "is a dump of shop, not of blog" in contents_error(found, "blog", 17)
     assert "made by Postgres 17, and shop has Postgres 16" in contents_error(found, "shop", 16)
+    # Of a database that a restore has replaced.
+    kept = parse_contents(LISTED.replace("dbname: shop", "dbname: shop_before_20261129t120000z"))
+    assert contents_error(kept, "shop", 17) == ""
+    assert "is a dump of shop_before" in contents_error(kept, "blog", 17)
     assert "an unknown database" in contents_error(parse_contents(""), "shop", 17)
 
 
@@ -140,6 +154,7 @@ def test_replaced_databases_are_told_from_others() -> None:
     [
         ("pg_restore: error: unsupported version (1.99) in file header", "a newer version"),
         ("pg_restore: error: could not read from input file: end of file", "not a whole dump"),
+        ("pg_restore: error: input file appears to be a text format dump. x", "is SQL as text"),
     ],
 )
 def test_a_dump_that_cannot_be_read_says_why(
@@ -152,6 +167,21 @@ def test_a_dump_that_cannot_be_read_says_why(
     (tmp_path / "a.dump").write_bytes(b"PGDMP")
     with pytest.raises(RefusedError, match=wrong):
         postgres_database.Postgres("shop").check(tmp_path / "a.dump")
+
+
+def test_check_mode_starts_no_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(postgres_database, "inspect", lambda _name: {"State": {}})
+    monkeypatch.setattr(postgres_database, "is_running", lambda _name: False)
+    monkeypatch.setattr(postgres_database, "docker", lambda *words: started.extend(words))
+    monkeypatch.setattr(
+        postgres_database, "run", lambda _command: subprocess.CompletedProcess([], 0)
+    )
+    with pytest.raises(RefusedError, match="shop-db-db-1 does not run, and check mode"):
+        postgres_database.Postgres("shop").check_runs(start=False)
+    assert started == []
+    postgres_database.Postgres("shop").check_runs()
+    assert started == ["start", "shop-db-db-1"]
 
 
 def test_what_others_own_is_not_restored_by_the_app() -> None:
@@ -174,6 +204,8 @@ def test_rows_do_not_show_up_in_errors() -> None:
         'pg_restore: error: COPY failed for table "message": ERROR:  duplicate key value'
     )
     assert plain_errors("one\ntwo") == "one; two"
+    long = plain_errors("error: " + "word " * 200)
+    assert long.endswith("word ...") and len(long) <= 600
 
 
 def test_values_reach_sql_as_they_are() -> None:
@@ -211,7 +243,10 @@ class Fake:
                 fresh.write_text(json.dumps(state))
                 fresh.rename(self.file)
 
-    def check_runs(self) -> None: ...
+    def check_runs(self, start: bool = True) -> None: ...
+
+    def is_empty(self) -> bool:
+        return not self.read()["databases"][self.app]
 
     def size(self) -> int:
         return 1000
@@ -504,10 +539,84 @@ def test_a_restore_killed_anywhere_is_finished_or_taken_back(
     assert outcomes[-1] == (RESTORED if what == "restored" else RETURNED)
 
 
-def test_the_module_documents_its_states() -> None:
+@pytest.fixture
+def module() -> Any:
     spec = importlib.util.spec_from_file_location("database", ROOT / "plugins/modules/database.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+def work(module: Any, engine: Fake, folder: Path, **options: Any) -> Any:
+    """What the module does on the fake engine."""
+    made = module.Work({"app": "shop", "dir": folder, "kind": "found", **options}, False)
+    made.engine = engine
+    return made
+
+
+def test_failed_releases_alone_leave_no_more_dumps_than_are_kept(
+    fake: Fake, dumps: Dumps, tmp_path: Path, module: Any
+) -> None:
+    """As nothing else prunes while each deploy fails."""
+    good = "20200101T080000Z-before-good.dump"
+    (dumps.folder / good).write_text("good")
+    for n in range(8):
+        name = f"20200102T08000{n}Z-before-bad{n}.dump"
+        (dumps.folder / name).write_text("bad")
+        options = {"kept": 5, "days": 7, "failed": [f"bad{n}"]}
+        work(module, fake, tmp_path / "app", **options).pruned()
+    assert dumps.names() == [
+        good,
+        *(f"20200102T08000{n}Z-before-bad{n}-failed.dump" for n in range(3, 8)),
+    ]
+    tasks = yaml.safe_load((ROOT / "roles/app/tasks/deploy/failed.yml").read_text())
+    files = [(task.get("ansible.builtin.include_tasks") or {}).get("file") for task in tasks]
+    assert "deploy/prune_dumps.yml" in files
+
+
+def test_an_app_is_dumped_before_it_is_removed_or_stays(
+    fake: Fake, dumps: Dumps, tmp_path: Path, module: Any
+) -> None:
+    remove = {"reason": "removal"}
+    made = work(module, fake, tmp_path / "app", **remove).dumped()["dump"]["name"]
+    assert made.endswith("-before-removal.dump") and dumps.names() == [made]
+    fake.broken = {"dump"}
+    with pytest.raises(RefusedError, match="Nothing was removed"):
+        work(module, fake, tmp_path / "app", **remove).dumped()
+    tasks = yaml.safe_load((ROOT / "roles/app/tasks/remove.yml").read_text())
+    order = [task["name"] for task in tasks]
+    dump = tasks[order.index("Dump")]
+    assert dump["ansible.builtin.include_tasks"] == "deploy/dump.yml"
+    assert dump["vars"] == {"app_dump_reason": "removal", "app_dump_kind": "found"}
+    # All before it only looks.
+    assert all(name.startswith("App | Look") for name in order[: order.index("Dump")])
+
+
+@pytest.mark.parametrize("steps", [0, 4, 7, 20])
+def test_a_swap_that_was_killed_is_ended_by_the_run_that_began_it(
+    fake: Fake, restore: Restore, tmp_path: Path, module: Any, steps: int
+) -> None:
+    """The kernel may have killed the module alone, for want of memory."""
+    restore.prepare("latest")
+    child = os.fork()
+    if not child:
+        fake.steps_left = steps
+        restore.swap(undumped=False)
+        os._exit(0)
+    os.waitpid(child, 0)
+    found = work(module, fake, tmp_path / "app").recovered()
+    swapped = found["interrupted"] == "swapped"
+    assert look(fake) == (RESTORED if swapped or steps == 20 else UNTOUCHED)
+    assert not restore.file.exists()
+    assert not found["page"]
+    (tmp_path / "app/.restore.page").touch()
+    # As a run leaves it that is killed between its last two steps.
+    assert work(module, fake, tmp_path / "app").recovered()["page"]
+    undo = (ROOT / "roles/app/tasks/restore/undo.yml").read_text()
+    assert "{state: recovered," in undo and "recovered.interrupted == 'swapped'" in undo
+
+
+def test_the_module_documents_its_states(module: Any) -> None:
     named = module.DOCUMENTATION.partition("choices: [")[2].partition("]")[0]
     states = {name for name in vars(module.Work) if name.endswith("ed")}
     assert {word.strip() for word in named.split(",")} == states
@@ -688,4 +797,3 @@ def test_the_folder_is_for_root_alone(fake: Fake, tmp_path: Path) -> None:
         os.umask(before)
     assert dumps.folder.stat().st_mode & 0o777 == 0o700
     assert (dumps.folder / made["name"]).stat().st_mode & 0o777 == 0o600
-    assert dump_folder.Dumps is Dumps

@@ -246,3 +246,21 @@ def test_the_readme_maps_what_there_is() -> None:
     assert sorted(re.findall(r"\w+", rows["docs/"])) == pages
     scenarios = {file.parent.name for file in ROOT.glob("molecule/*/molecule.yml")}
     assert set(re.findall(r"(\w+)(?=[,:] )", rows["molecule/"])) >= scenarios
+
+
+def test_each_threat_names_tests_that_exist() -> None:
+    folders = {"": "tests/unit/", "hostile/": "molecule/hostile/tests/", "app/tests/": "app/tests/"}
+    folders |= {f"{name}/": f"images/{name}/tests/" for name in ("acme-companion", "nginx-proxy")}
+    page = (ROOT / "docs/security.md").read_text().partition("## Networks")[0]
+    rows = re.findall(r"^\| (?!threat|---)(.*) \|$", page, re.MULTILINE)
+    assert len(rows) > 60
+    for row in rows:
+        threat, _, shown = row.split(" | ")
+        file, found = None, 0
+        for name in re.findall(r"`([^`]*)`", shown):
+            folder, where, test = re.fullmatch(r"(.*/)?(\w+[.]py)?::(test_\w+)", name).groups()
+            if where:
+                file = ROOT / folders[folder or ""] / where
+            assert f"def {test}(" in file.read_text(), (threat, name)
+            found += 1
+        assert found, threat

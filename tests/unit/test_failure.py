@@ -3,6 +3,8 @@
 import importlib.machinery
 import importlib.util
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +92,34 @@ def test_chained_tracebacks_keep_their_first_cause() -> None:
         "(Background on this error at: https://sqlalche.me/e/20/e3q8)\n"
         "[2026-11-29] INFO in app: next\n"
     )
-    shown = failure.failure_log(text).splitlines()
-    assert "psycopg2.OperationalError: connection refused" in shown
-    assert "(Background on this error at: https://sqlalche.me/e/20/e3q8)" in shown
-    assert shown.count("[2026-11-29] INFO in app: next") == 1
+    for log in (text, compose(text)):
+        shown = failure.failure_log(log).removeprefix("web:\n").splitlines()
+        assert shown[0] == "Traceback (most recent call last):"
+        assert shown[2] == "psycopg2.OperationalError: connection refused"
+        assert shown[4].startswith("The above exception was the direct cause")
+        assert shown[-2] == "(Background on this error at: https://sqlalche.me/e/20/e3q8)"
+        assert shown[-1] == "[2026-11-29] INFO in app: next"
+        assert "" not in shown
+
+
+def test_a_group_of_exceptions_is_shown_whole() -> None:
+    code = """
+def each():
+    errors = []
+    for value in ("one", "two"):
+        try:
+            int(value)
+        except ValueError as error:
+            errors.append(error)
+    raise ExceptionGroup("many", errors)
+each()
+"""
+    command = [sys.executable, "-c", code]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    shown = failure.failure_log(compose((said + "the end\n") * 3)).splitlines()
+    assert [line for line in shown if "invalid literal" in line and "'one'" in line]
+    assert [line for line in shown if "invalid literal" in line and "'two'" in line]
+    assert shown[-1] == "the end (3 times)" and len(shown) < 30
 
 
 def test_tracebacks_that_cut_into_each_other_are_shown_once() -> None:
@@ -134,6 +160,10 @@ def test_colours_and_progress_bars_are_not_shown() -> None:
         ("sqlite3.OperationalError: attempt to write a readonly database", "volumes"),
         ("PermissionError: [Errno 13] Permission denied: '/data/x'", "may not open /data/x"),
         ("PermissionError: [Errno 13] Permission denied: 'logs/x'", "may not open logs/x"),
+        (
+            "FileNotFoundError: [Errno 2] No such file or directory: '/app/logs/x.log'",
+            "folder of /app/logs/x.log is not in the app's image",
+        ),
         ("socket.gaierror: [Errno -3] Temporary failure in name resolution", "no way out"),
         ("socket.gaierror: [Errno -2] Name or service not known", "no way out"),
         ('psycopg2: could not translate host name "pg" to address: x', "no way out"),
@@ -167,6 +197,28 @@ def test_a_build_that_cannot_look_up_names_says_so_and_is_not_tried_again() -> N
     assert "(2 times)" in shown and "[internal]" not in shown and "Get:1" not in shown
     assert shown.count("No matching distribution") == 1 and "---" not in shown
     assert not failure.may_pass({"failed": True, "stderr": output, "msg": "failed"})
+
+
+@pytest.mark.parametrize(
+    ("text", "resolver"),
+    [
+        ("npm error request failed, reason: getaddrinfo EAI_AGAIN registry.example", True),
+        ("NewConnectionError: [Errno -3] Try again", True),
+        ("dial tcp: lookup proxy.example on 10.0.0.2:53: read udp: i/o timeout", True),
+        ("dns error: failed to lookup address: Temporary failure in name resolution", True),
+        ("Failed to resolve 'indx.example' ([Errno -2] Name or service not known)", False),
+        ("[Errno -2] Name does not resolve", False),
+        ("npm error getaddrinfo ENOTFOUND registy.example", False),
+        ("fatal: unable to access 'https://gthub.example/': Could not resolve host: x", False),
+        ("wget: unable to resolve host address 'x.example'", False),
+        ("dial tcp: lookup x.example: no such host", False),
+    ],
+)
+def test_no_resolver_and_no_such_name_are_told_apart(text: str, resolver: bool) -> None:
+    (advice,) = failure.build_advice(text)
+    assert ("no resolver answers" in advice) is resolver
+    assert advice.startswith("The build could not look up a name")
+    assert not failure.may_pass({"msg": text})
 
 
 @pytest.mark.parametrize(
@@ -288,5 +340,10 @@ def test_pip_is_not_left_to_try_for_minutes(tmp_path: Path, capsys: Any) -> None
         module._pip("--requirement", "requirements.txt")
     assert os.times().elapsed - begun < 30
     assert "no resolver answers" in str(stopped.value) and "this Python" not in str(stopped.value)
+    # A name that is wrong is no fault of the resolver.
+    (advice,) = module.advise(
+        "Failed to resolve 'indx.example' ([Errno -2] Name or service not known)"
+    )
+    assert "no resolver" not in advice and "correct it in the list" in advice
     # The negative control: what the index does not have is still the list's fault.
     assert "this Python" in " ".join(module.advise("No matching distribution found for flask==99"))

@@ -1,11 +1,15 @@
+import http.server
 import io
 import json
 import os
 import re
 import shutil
+import socketserver
 import subprocess
 import sys
 import tarfile
+import threading
+import urllib.parse
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +173,73 @@ def test_a_recipe_copies_what_stands_beside_it(recipe: Path) -> None:
         assert [name for name in sources if not (recipe.parent / name).exists()] == []
         if (recipe.parent / ".dockerignore").exists():
             assert {name.partition("/")[0] for name in sources} == {"src"}
+
+
+class FakeEngine(http.server.BaseHTTPRequestHandler):
+    """An engine that notes what it is asked to prune."""
+
+    protocol_version = "HTTP/1.1"
+    pruned: list[dict[str, list[str]]] = []  # noqa: RUF012
+
+    def answer(self) -> None:
+        """Answer any request."""
+        asked = urllib.parse.urlsplit(self.path)
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if asked.path.endswith("/build/prune"):
+            self.pruned.append(urllib.parse.parse_qs(asked.query))
+        text = json.dumps({"ApiVersion": "1.44", "SpaceReclaimed": 7, "CachesDeleted": ["a"]})
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    do_GET = do_POST = answer  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_the_build_cache_is_cut_to_its_bound(tmp_path: Path) -> None:
+    path, root = str(tmp_path / "docker.sock"), ROLE.parents[1]
+    play = [
+        {
+            "hosts": "localhost",
+            "connection": "local",
+            "gather_facts": False,
+            "environment": {"DOCKER_HOST": f"unix://{path}"},
+            "tasks": [
+                {
+                    "ansible.builtin.include_role": {"name": "images", "tasks_from": "cache.yml"},
+                    "vars": {"images_build_cache_mb": 100},
+                }
+            ],
+        }
+    ]
+    (tmp_path / "play.yml").write_text(json.dumps(play))
+    with socketserver.ThreadingUnixStreamServer(path, FakeEngine) as engine:
+        engine.get_request = lambda: (engine.socket.accept()[0], ("", 0))
+        threading.Thread(target=engine.serve_forever, daemon=True).start()
+        program = Path(sys.executable).with_name("ansible-playbook")
+        python = f"ansible_python_interpreter={sys.executable}"
+        done = subprocess.run(
+            [program, "-i", "localhost,", "-e", python, tmp_path / "play.yml"],
+            env={**os.environ, "ANSIBLE_CONFIG": str(root / "ansible.cfg")},
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        engine.shutdown()
+    assert done.returncode == 0, done.stdout
+    (asked,) = FakeEngine.pruned
+    assert asked["keep-storage"] == [str(100 * 2**20)]
+    assert "changed=0" in done.stdout
+
+
+def test_the_build_cache_is_cut_after_a_deploy_that_failed_as_well() -> None:
+    playbook = yaml.safe_load((ROLE.parents[1] / "playbooks/parts/deploy.yml").read_text())
+    (block,) = (task for task in playbook[-1]["tasks"] if task["name"] == "With the lock")
+    files = [t.get("ansible.builtin.include_role", {}).get("tasks_from") for t in block["always"]]
+    # After the lock was given back, which nothing that fails here may keep.
+    assert files == [None, "cache.yml"]

@@ -304,6 +304,29 @@ def test_a_holder_on_another_machine_is_gone_once_it_is_silent() -> None:
     assert not lock_action.is_gone(old, here, lock_action.EXPIRY_SECONDS + 1)
 
 
+def test_two_machines_of_one_name_are_told_apart() -> None:
+    """Their first processes are in namespaces of the same name; each boot has a name of its own."""
+    here = lock_action.machine()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    other = here.replace(boot, "0c9c1d7c-0000-4000-8000-000000000000")
+    assert other != here
+    holder = {"host": here.split()[0], "machine": other, "pid": 1, "started": "x", "renewed": True}
+    assert not lock_action.is_gone(holder, here, lock_action.EXPIRY_SECONDS - 1)
+    assert lock_action.is_gone(holder, here, lock_action.EXPIRY_SECONDS + 1)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null"])
+def test_a_lock_without_content_expires_as_well(tmp_path: Path, text: str) -> None:
+    path, me = tmp_path / "lock", {"id": "me"}
+    path.write_text(text)
+    found = lock_file.take(path, me, None)
+    assert "unknown on unknown (process unknown)" in lock_action.describe(found)
+    here = lock_action.machine()
+    assert not lock_action.is_gone(found, here, lock_action.EXPIRY_SECONDS - 1)
+    assert lock_action.is_gone(found, here, lock_action.EXPIRY_SECONDS + 1)
+    assert lock_file.take(path, me, found) == me
+
+
 def _locked_run(lock: Path, *tasks: dict) -> list[dict]:
     """Give a play that takes the lock on this machine and then does `tasks`."""
     take = {"state": "taken", "path": str(lock), "renew_seconds": 0.5}

@@ -203,10 +203,38 @@ def test_a_full_disk(disks: list[dict[str, Any]], words: str) -> None:
 )
 def test_results_of_jobs(result: dict[str, Any], words: str) -> None:
     whole = server()
+    job = container("shop-job-mail", f"shop-{LIVE}", "web", app="shop", once=True)
+    whole["containers"].append(job)
     whole["apps"][0]["jobs"] = {"mail": result, "of-another-time": {"exit_code": 1}}
     entry = SHOP | {"cron": [{"name": "mail", "schedule": "* * * * *", "command": "x"}]}
     found = report(whole, [entry]).wrong
     assert len(found) == bool(words) and words in "".join(found)
+
+
+@pytest.mark.parametrize(
+    ("started", "left", "answers", "cut_off"),
+    [
+        ("2026-06-01T10:00:00+00:00", None, True, True),
+        ("2026-06-01T10:00:00+00:00", "exited", True, True),
+        ("2026-06-01T10:00:00+00:00", "running", True, False),
+        # Its container is about to start, or nobody can be asked for it.
+        ("2026-06-01T11:59:30+00:00", None, True, False),
+        ("2026-06-01T10:00:00+00:00", None, False, False),
+    ],
+)
+def test_a_job_that_a_reboot_cut_off_does_not_seem_to_run(
+    started: str, left: str | None, answers: bool, cut_off: bool
+) -> None:
+    whole = server()
+    whole["engine"]["answers"] = answers
+    if left:
+        job = container("shop-job-mail", f"shop-{LIVE}", "web", app="shop", once=True, state=left)
+        whole["containers"].append(job)
+    whole["apps"][0]["jobs"] = {"mail": {"started": started, "ended": None, "exit_code": None}}
+    entry = SHOP | {"cron": [{"name": "mail", "schedule": "* * * * *", "command": "x"}]}
+    made = report(whole, [entry])
+    assert any("job mail of shop: was cut off" in text for text in made.wrong) == cut_off
+    assert ("cut off" in "\n".join(made.lines)) == cut_off
 
 
 def test_sites_count_as_much_as_containers() -> None:

@@ -157,16 +157,37 @@ def test_a_second_run_adds_what_a_new_app_needs_and_keeps_the_rest(with_vault: P
     assert vault_file(project).read_bytes() == whole
 
 
-@pytest.mark.parametrize("where", ["group_vars/all/secrets.yml", "host_vars/web1.yml"])
-def test_secrets_that_stand_elsewhere_are_not_hidden_by_a_vault(project: Path, where: str) -> None:
+YAML_SECRETS = "---\nvault_app_secrets:\n  shop: {SECRET_KEY: abc}\n"
+
+
+@pytest.mark.parametrize(
+    ("where", "text"),
+    [
+        ("group_vars/all/secrets.yml", YAML_SECRETS),
+        ("host_vars/web1.yml", YAML_SECRETS),
+        ("group_vars/servers/secrets", "{vault_app_secrets: {shop: {SECRET_KEY: abc}}}"),
+        ("group_vars/all/secrets.json", '{"vault_app_secrets": {"shop": {"SECRET_KEY": "abc"}}}'),
+        ("more", "[servers:vars]\nvault_app_secrets={'shop': {'SECRET_KEY': 'abc'}}\n"),
+    ],
+)
+def test_secrets_that_stand_elsewhere_are_not_hidden_by_a_vault(
+    project: Path, where: str, text: str
+) -> None:
     file = project / "inventory/prod" / where
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("---\nvault_app_secrets:\n  shop: {SECRET_KEY: abc}\n")
+    file.write_text(text)
     done = run(project, "scripts/vault", "inventory/prod")
     assert done.returncode != 0
     assert f"{where} sets vault_app_secrets" in done.stderr
+    assert "Add what is missing there (each app needs a SECRET_KEY" in done.stderr
     assert not vault_file(project).exists()
     assert not (project / ".vault-passphrase").exists()
+
+
+@pytest.mark.parametrize("name", ["vault.yml.example", "vault.yml.bak", ".old.yml", "main.yml~"])
+def test_what_ansible_does_not_read_hides_nothing(project: Path, name: str) -> None:
+    vault_file(project).with_name(name).write_text(YAML_SECRETS)
+    assert "added shop.SECRET_KEY" in make_vault(project)
 
 
 def test_one_secret_is_renewed_on_demand(with_vault: Path) -> None:

@@ -46,3 +46,8 @@ def test_the_removed_app_is_gone_and_its_data_are_kept(site: Site) -> None:
     files = site.on_server("find", "/var/lib/docker/volumes", "-path", "*/notes.*/_data/*")
     assert "/notes.data/_data/app.db" in files
     assert "/notes.app-uploads/_data/a" in files
+    # Removed once and for all, although two runs wanted it.
+    folder = "/opt/flask-vps/apps/notes/dumps"
+    (dump,) = site.on_server("ls", "-A", folder).split()
+    assert dump.endswith("-before-removal.dump")
+    assert site.on_server("head", "-c", "15", f"{folder}/{dump}") == "SQLite format 3"
