@@ -181,20 +181,26 @@ def shared(**values: Any) -> str:
     )
 
 
-def client_of(address: str) -> str:
-    """Look an address up as nginx does in the map of clients."""
-    rules = re.search(r"map \S+ \$flask_vps_client \{(.*?)\n\}", shared(), re.DOTALL)
+def look_up(variable: str, key: str) -> str:
+    """Look a value up as nginx does in a map."""
+    rules = re.search(rf"map \S+ \${variable} \{{(.*?)\n\}}", shared(), re.DOTALL)
     assert rules
+    default = key
     for line in rules[1].strip().splitlines():
         pattern, value = line.strip().rstrip(";").rsplit(" ", 1)
-        if pattern.startswith('"~'):
+        if pattern == "default" and not value.startswith("$"):
+            default = value.strip('"')
+        elif pattern.startswith('"~*'):
+            if re.search(pattern[3:-1], key, re.IGNORECASE):
+                return value
+        elif pattern.startswith('"~'):
             # Python writes named groups in its own way.
-            found = re.search(pattern[2:-1].replace("(?<", "(?P<"), address)
+            found = re.search(pattern[2:-1].replace("(?<", "(?P<"), key)
             if found:
                 return found[value.removeprefix("$")]
-        elif pattern == address:
+        elif pattern == key:
             return value.strip('"')
-    return address
+    return default
 
 
 @pytest.mark.parametrize(
@@ -211,7 +217,24 @@ def client_of(address: str) -> str:
     ],
 )
 def test_an_ipv6_client_is_its_network(address: str, client: str) -> None:
-    assert client_of(address) == client
+    assert look_up("flask_vps_client", address) == client
+
+
+@pytest.mark.parametrize(
+    ("asked", "passed"),
+    [
+        ("websocket", "websocket"),
+        ("WebSocket", "websocket"),
+        ("", ""),
+        ("h2c", ""),
+        ("h2c, websocket", ""),
+        ("websocket, h2c", ""),
+        ("websockets", ""),
+    ],
+)
+def test_a_connection_goes_over_to_websocket_alone(asked: str, passed: str) -> None:
+    assert look_up("flask_vps_upgrade", asked) == passed
+    assert look_up("flask_vps_connection", passed) == ("upgrade" if passed else "close")
 
 
 def test_behind_another_proxy_the_client_is_whom_that_one_names() -> None:

@@ -171,6 +171,17 @@ def test_no_header_of_a_client_speaks_for_a_proxy(probe: Site) -> None:
     assert seen["headers"]["X-Mark"] == "passes"
 
 
+@pytest.mark.parametrize("protocol", ["h2c", "websocket, h2c", "TLS/1.0", "websocket2"])
+def test_no_protocol_but_websocket_leads_past_nginx(site: Site, protocol: str) -> None:
+    probe = site.named(hostile.PROBE_HTTP)
+    more = "Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk\r\nUpgrade: {}\r\n"
+    seen = get(probe, more=more.format(protocol)).json["headers"]
+    assert "Upgrade" not in seen
+    assert seen.get("Connection", "close").lower() == "close"
+    # The negative control: Flask takes it for a WebSocket, and has no route for one.
+    assert get(probe, more=more.format("WebSocket")).status == 400
+
+
 BODY = b"payload of a webhook " * 4000
 
 
