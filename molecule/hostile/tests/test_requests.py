@@ -15,7 +15,7 @@ from typing import Any
 
 import hostile
 import pytest
-from conftest import Site
+from conftest import Site, eventually
 
 APPS = [hostile.PROBE, hostile.PROBE_HTTP]
 EVIL = "evil.example"
@@ -263,6 +263,45 @@ def test_pages_of_nginx_itself_are_taken_for_what_they_say(site: Site) -> None:
     assert get(site, "/").all("x-content-type-options") == ["nosniff"]
     for answer in (static, get(probe), get(site, "/")):
         assert len(answer.all("strict-transport-security")) == 1
+
+
+def test_an_app_that_is_away_has_the_edge_s_page_whatever_is_between(site: Site) -> None:
+    probe = site.named(hostile.PROBE_HTTP)
+    named = ("label=flask-vps.app=probe_http", "label=com.docker.compose.service=web")
+    filters = [option for name in named for option in ("--filter", name)]
+    container = site.on_server("docker", "ps", "--quiet", *filters).strip()
+    site.on_server("docker", "kill", container)
+    try:
+        answer = get(probe)
+    finally:
+        site.on_server("docker", "start", container)
+    assert answer.status == 502
+    assert b"does not answer" in answer.body
+    assert answer.all("x-content-type-options") == ["nosniff"]
+
+    def is_back() -> None:
+        assert get(probe).status == 200
+
+    eventually(is_back)
+
+
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        ("", 200),
+        ("Range: bytes=0-1\r\n", 206),
+        ("Range: bytes=99999-\r\n", 416),
+        ("If-Modified-Since: Fri, 01 Jan 2100 00:00:00 GMT\r\n", 200),
+        ('If-Match: "another"\r\n', 412),
+    ],
+)
+def test_each_answer_to_a_static_file_has_its_headers_once(
+    site: Site, more: str, status: int
+) -> None:
+    answer = get(site.named(hostile.PROBE), "/static/style.css", more=more)
+    assert answer.status == status
+    for name in ("strict-transport-security", "x-content-type-options"):
+        assert len(answer.all(name)) == 1
 
 
 @pytest.mark.parametrize(
