@@ -154,6 +154,18 @@ def test_files_beside_the_compose_file_are_installed(layout: str) -> None:
                 assert mount.removeprefix(".") in tasks, mount
 
 
+def test_each_page_that_a_site_shows_for_an_error_is_written() -> None:
+    sites = ROLE.parent / "app/templates/vhost"
+    named = "".join((sites / f"{name}.j2").read_text() for name in ("server", "maintenance"))
+    pages = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__proxy_error_pages"]
+    assert {str(page["code"]) for page in pages} == set(re.findall(r"/(\d{3})\.html", named))
+    template = jinja2.Template((ROLE / "templates/error.html.j2").read_text(), trim_blocks=True)
+    for page in pages:
+        text = template.render(item=page)
+        assert text.count(page["title"]) == 2
+        assert ("tries again" in text) == ('http-equiv="refresh"' in text)
+
+
 @pytest.mark.parametrize(("version", "kept"), [("1.29.3", True), ("1.27.3", False), ("0", False)])
 def test_connections_outlive_a_reload_where_nginx_can(version: str, kept: bool) -> None:
     assert ("keepalive_min_timeout 65s;" in shared(__proxy_nginx_version=version)) == kept
