@@ -2,11 +2,13 @@
 
 import base64
 import datetime
+import importlib.util
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -21,6 +23,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+
+def load_action() -> ModuleType:
+    """Load the action, which has the module's name."""
+    file = Path(__file__).parents[2] / "plugins/action/site_visit.py"
+    spec = importlib.util.spec_from_file_location("site_visit_action", file)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+ACTION = load_action()
 NOW = datetime.datetime(2026, 6, 1, 12, tzinfo=datetime.UTC)
 DAY = datetime.timedelta(days=1)
 
@@ -461,6 +475,29 @@ def test_what_an_old_worker_of_nginx_answers_is_looked_at_again() -> None:
     server.look = look
     _, found = server.wait()
     assert looks == [False] * 3 and not found.verdicts[0].fails
+
+
+def test_a_certificate_that_nginx_does_not_show_is_not_said_to_be_missing() -> None:
+    server = Server(a=NEVER, b=NEVER)
+    server.log = [(-400, "b.test: certificate for b.test, valid until 2026-08-30")]
+    server.on_wake = lambda: server.log.append(
+        (server.time + 1, "a.test: certificate for a.test, valid until 2026-08-30")
+    )
+    waiting, _ = server.wait(60)
+    assert {app: word.kind for app, word in waiting.words.items()} == {"a": "got"}
+
+
+@pytest.mark.parametrize(
+    ("word", "state", "said"),
+    [
+        (Word("refused", "no such host"), "running", "The authority refused: no such host"),
+        (Word("got"), "running", "has got one, and nginx does not show it"),
+        (Word("got"), "exited", "does not run: its container is exited"),
+        (None, "running", "says nothing about it"),
+    ],
+)
+def test_what_the_companion_said_is_told(word: Word | None, state: str, said: str) -> None:
+    assert said in ACTION.companions_word(word, state, "")
 
 
 def test_a_companion_that_does_not_run_is_not_waited_for() -> None:
