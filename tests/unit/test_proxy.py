@@ -210,7 +210,7 @@ def look_up(variable: str, key: str) -> str:
             found = re.search(pattern[2:-1].replace("(?<", "(?P<"), key)
             if found:
                 return found[value.removeprefix("$")]
-        elif pattern == key:
+        elif pattern.strip('"') == key:
             return value.strip('"')
     return default
 
@@ -247,6 +247,15 @@ def test_an_ipv6_client_is_its_network(address: str, client: str) -> None:
 def test_a_connection_goes_over_to_websocket_alone(asked: str, passed: str) -> None:
     assert look_up("flask_vps_upgrade", asked) == passed
     assert look_up("flask_vps_connection", passed) == ("upgrade" if passed else "close")
+
+
+def test_an_app_s_own_word_on_https_is_the_only_one() -> None:
+    assert look_up("flask_vps_hsts", "") == "max-age=31536000"
+    assert look_up("flask_vps_hsts", "max-age=60") == ""
+    way = (ROLE.parent / "app/templates/vhost/_location_override.j2").read_text()
+    assert re.findall(r"add_header (\S+) (\S+)", way) == [
+        ("Strict-Transport-Security", "$flask_vps_hsts")
+    ]
 
 
 def test_behind_another_proxy_the_client_is_whom_that_one_names() -> None:

@@ -268,6 +268,12 @@ def test_pages_of_nginx_itself_are_taken_for_what_they_say(site: Site) -> None:
         assert len(answer.all("strict-transport-security")) == 1
 
 
+def test_an_app_may_say_itself_how_long_https_is_for_good(probe: Site) -> None:
+    own = "max-age=60; includeSubDomains"
+    assert get(probe, "/strict").all("strict-transport-security") == [own]
+    assert get(probe).all("strict-transport-security") == ["max-age=31536000"]
+
+
 def test_an_app_that_is_away_has_the_edge_s_page_whatever_is_between(site: Site) -> None:
     probe = site.named(hostile.PROBE_HTTP)
     named = ("label=flask-vps.app=probe_http", "label=com.docker.compose.service=web")
