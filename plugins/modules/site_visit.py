@@ -36,10 +36,6 @@ options:
     type: str
     default: edge-acme-companion-1
   wake: {description: Whether to have the companion try at once., type: bool, default: false}
-  since:
-    description: Read the companion's log from this time on, in seconds of the server's clock.
-    type: float
-    default: 0
 author: flask-vps maintainers
 """
 
@@ -263,14 +259,11 @@ def in_maintenance(app: str, folder: Path) -> bool:
         return False
 
 
-def companion(container: str, since: float) -> dict[str, Any]:
-    """Read the companion's state and its log from a time on."""
+def companion(container: str) -> dict[str, Any]:
+    """Read the companion's state and the end of its log."""
     code, state = docker("inspect", "--format", "{{.State.Status}}", container)
-    limits = ["--since", f"{since:.3f}"] if since else []
     _, log = (
-        docker("logs", "--timestamps", "--tail", LOG_LINES, *limits, container)
-        if code == 0
-        else (1, "")
+        docker("logs", "--timestamps", "--tail", LOG_LINES, container) if code == 0 else (1, "")
     )
     return {"state": "" if code else state.strip(), "log": log}
 
@@ -283,7 +276,6 @@ def main() -> None:
             "port": {"type": "int", "default": 443},
             "companion": {"type": "str", "default": "edge-acme-companion-1"},
             "wake": {"type": "bool", "default": False},
-            "since": {"type": "float", "default": 0},
         },
         supports_check_mode=True,
     )
@@ -303,7 +295,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         visits=visits,
-        companion={**companion(options["companion"], options["since"]), "wake_error": trouble},
+        companion={**companion(options["companion"]), "wake_error": trouble},
         announced=announced({site["app"] for site in sites}),
         now=now,
     )
