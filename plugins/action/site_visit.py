@@ -54,6 +54,11 @@ def companions_word(word: Word | None, state: str, trouble: str) -> str:
         return f"{SAYS[word.kind]}: {word.why}"
     if word and word.kind == "trying":
         return "The companion is asking the authority, which takes long. It goes on by itself."
+    if word and word.kind == "got":
+        return (
+            "The companion has got one, and nginx does not show it: see docker logs "
+            "edge-acme-companion-1 and docker logs edge-nginx-1."
+        )
     if trouble:
         return f"The companion could not be woken ({trouble})."
     return "The companion says nothing about it: docker logs edge-acme-companion-1"
@@ -142,6 +147,9 @@ class ActionModule(ActionBase):
             if verdict.tls != "acme" or not verdict.renewal:
                 continue
             word = waiting.words.get(verdict.app) or found.word(verdict.app)
+            if word and word.kind == "got" and verdict.app not in waiting.words:
+                # That was the certificate of now, perhaps months ago.
+                word = None
             told = [companions_word(word, found.state, found.trouble)]
             refused = word is not None and word.kind == "refused"
             if verdict.unfit and refused and self._given["throwaway"]:

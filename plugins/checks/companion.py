@@ -63,7 +63,8 @@ def read_log(log: str, since: float = 0) -> dict[str, Word]:
     log : str
         Its lines, the oldest first, each perhaps after Docker's own time stamp.
     since : float, optional
-        From when on it counts, in seconds since 1970.
+        From when on it counts, in seconds since 1970. The end of a try that had begun before does
+        not: it speaks of how things were then.
 
     Returns
     -------
@@ -74,6 +75,7 @@ def read_log(log: str, since: float = 0) -> dict[str, Word]:
     """
     found: dict[str, Word] = {}
     section, said = "", []
+    begun: set[str] | None = set() if since else None
     for raw in log.splitlines():
         stamp, line = _split(raw)
         if stamp is not None and stamp < since:
@@ -86,7 +88,7 @@ def read_log(log: str, since: float = 0) -> dict[str, Word]:
             found[section] = Word("trying")
         elif section:
             said.append(line)
-        _ours(line, found)
+        _ours(line, found, begun)
     if section and said:
         # Without its end a section may go on; what it says already counts if it succeeded.
         word = _upstreams(said)
@@ -104,9 +106,10 @@ def _split(raw: str) -> tuple[float | None, str]:
     return whole.timestamp() + float(f"0{match[2] or ''}"), rest
 
 
-def _ours(line: str, found: dict[str, Word]) -> None:
+def _ours(line: str, found: dict[str, Word], begun: set[str] | None) -> None:
     if match := _REFUSED.match(line) or _ODD.match(line):
-        found[match["name"]] = Word("refused", match["why"])
+        if begun is None or match["name"] in begun:
+            found[match["name"]] = Word("refused", match["why"])
     elif match := _AWAY.match(line):
         found[match["name"]] = found[""] = Word("away", match["why"])
     elif match := _LEFT_OUT.match(line):
@@ -114,6 +117,8 @@ def _ours(line: str, found: dict[str, Word]) -> None:
     elif match := _BEGINS.match(line):
         found[match["name"]] = Word("trying")
         found.pop("", None)
+        if begun is not None:
+            begun.add(match["name"])
     elif match := _GOT.match(line):
         found[match["name"]] = Word("got")
         found.pop("", None)

@@ -94,12 +94,16 @@ class Waiting:
         self._since: dict[str, float] = {}
         self._away: dict[str, float] = {}
         self._woken = False
-        #: What the companion said of each app that got no certificate.
+        #: What the companion said, meanwhile, of each app whose site has no certificate in the end.
         self.words: dict[str, Word] = {}
 
     def run(self) -> Look:
         """Wait, and return the last look."""
         found = self._wait()
+        for app in found.unfit:
+            word = found.word(app, self._since.get(app, found.now))
+            if word and word.kind == "got":
+                self.words[app] = word
         for _ in range(SECOND_LOOKS):
             if not any(v.fails and not (v.unfit and v.tls == "acme") for v in found.verdicts):
                 break

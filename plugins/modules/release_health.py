@@ -57,8 +57,6 @@ container:
 
 # What uWSGI says when its workers end again and again; it goes on trying, so the container stays.
 SPINS = "worker respawning too fast"
-# What nginx says in the app's stead while nobody answers it.
-RELAY_HAS_NO_ANSWER = {502, 504}
 PAUSE_SECONDS = 0.3
 # https://www.gnu.org/software/bash/manual/bash.html#Exit-Status
 EXIT_CODES = {
@@ -248,12 +246,10 @@ def wait(project: str, until: str, seconds: float) -> tuple[str, str]:
         if until != "running":
             for container in checked:
                 healthy, output, status = ask(container)
-                relayed = container["Config"]["Labels"]["com.docker.compose.service"] == "relay"
-                answers = status > 0 and not (relayed and status in RELAY_HAS_NO_ANSWER)
-                if healthy or (until == "answering" and answers):
+                if healthy or (until == "answering" and status > 0):
                     return "", ""
                 heard = output or heard
-                if not answers and SPINS in said(container):
+                if status == 0 and SPINS in said(container):
                     why = "uWSGI's workers end as soon as they have begun"
                     return out_of_memory(container) or why, container["Id"]
         if time.monotonic() > deadline:

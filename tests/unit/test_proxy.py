@@ -156,6 +156,18 @@ def test_files_beside_the_compose_file_are_installed(layout: str) -> None:
                 assert mount.removeprefix(".") in tasks, mount
 
 
+def test_each_page_that_a_site_shows_for_an_error_is_written() -> None:
+    sites = ROLE.parent / "app/templates/vhost"
+    named = "".join((sites / f"{name}.j2").read_text() for name in ("server", "maintenance"))
+    pages = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__proxy_error_pages"]
+    assert {str(page["code"]) for page in pages} == set(re.findall(r"/(\d{3})\.html", named))
+    template = jinja2.Template((ROLE / "templates/error.html.j2").read_text(), trim_blocks=True)
+    for page in pages:
+        text = template.render(item=page)
+        assert text.count(page["title"]) == 2
+        assert ("tries again" in text) == ('http-equiv="refresh"' in text)
+
+
 @pytest.mark.parametrize(("version", "kept"), [("1.29.3", True), ("1.27.3", False), ("0", False)])
 def test_connections_outlive_a_reload_where_nginx_can(version: str, kept: bool) -> None:
     assert ("keepalive_min_timeout 65s;" in shared(__proxy_nginx_version=version)) == kept
@@ -183,20 +195,26 @@ def shared(**values: Any) -> str:
     )
 
 
-def client_of(address: str) -> str:
-    """Look an address up as nginx does in the map of clients."""
-    rules = re.search(r"map \S+ \$flask_vps_client \{(.*?)\n\}", shared(), re.DOTALL)
+def look_up(variable: str, key: str) -> str:
+    """Look a value up as nginx does in a map."""
+    rules = re.search(rf"map \S+ \${variable} \{{(.*?)\n\}}", shared(), re.DOTALL)
     assert rules
+    default = key
     for line in rules[1].strip().splitlines():
         pattern, value = line.strip().rstrip(";").rsplit(" ", 1)
-        if pattern.startswith('"~'):
+        if pattern == "default" and not value.startswith("$"):
+            default = value.strip('"')
+        elif pattern.startswith('"~*'):
+            if re.search(pattern[3:-1], key, re.IGNORECASE):
+                return value
+        elif pattern.startswith('"~'):
             # Python writes named groups in its own way.
-            found = re.search(pattern[2:-1].replace("(?<", "(?P<"), address)
+            found = re.search(pattern[2:-1].replace("(?<", "(?P<"), key)
             if found:
                 return found[value.removeprefix("$")]
-        elif pattern == address:
+        elif pattern.strip('"') == key:
             return value.strip('"')
-    return address
+    return default
 
 
 @pytest.mark.parametrize(
@@ -213,7 +231,33 @@ def client_of(address: str) -> str:
     ],
 )
 def test_an_ipv6_client_is_its_network(address: str, client: str) -> None:
-    assert client_of(address) == client
+    assert look_up("flask_vps_client", address) == client
+
+
+@pytest.mark.parametrize(
+    ("asked", "passed"),
+    [
+        ("websocket", "websocket"),
+        ("WebSocket", "websocket"),
+        ("", ""),
+        ("h2c", ""),
+        ("h2c, websocket", ""),
+        ("websocket, h2c", ""),
+        ("websockets", ""),
+    ],
+)
+def test_a_connection_goes_over_to_websocket_alone(asked: str, passed: str) -> None:
+    assert look_up("flask_vps_upgrade", asked) == passed
+    assert look_up("flask_vps_connection", passed) == ("upgrade" if passed else "close")
+
+
+def test_an_app_s_own_word_on_https_is_the_only_one() -> None:
+    assert look_up("flask_vps_hsts", "") == "max-age=31536000"
+    assert look_up("flask_vps_hsts", "max-age=60") == ""
+    way = (ROLE.parent / "app/templates/vhost/_location_override.j2").read_text()
+    assert re.findall(r"add_header (\S+) (\S+)", way) == [
+        ("Strict-Transport-Security", "$flask_vps_hsts")
+    ]
 
 
 def test_behind_another_proxy_the_client_is_whom_that_one_names() -> None:

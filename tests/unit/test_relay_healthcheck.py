@@ -30,3 +30,32 @@ def test_a_relay_that_finishes_its_last_requests_is_well(
     (tmp_path / "9").mkdir()
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode == 0) == well, done
+
+
+@pytest.mark.parametrize(
+    ("answer", "well", "said"),
+    [
+        (b"HTTP/1.1 404 Not Found\r\n\r\n", True, "404\n"),
+        (b"HTTP/1.1 500 Error\r\n\r\n", False, "500\n"),
+        (b"", False, "the relay gets no answer from the app\n"),
+    ],
+)
+def test_what_the_relay_answers_is_told(answer: bytes, well: bool, said: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        script = SCRIPT.read_text().replace("/dev/tcp/127.0.0.1/8000", f"/dev/tcp/127.0.0.1/{port}")
+        process = subprocess.Popen(
+            ["bash", "-c", script],
+            env={"HEALTH_PATH": "/", "HEALTH_HOST": "shop.test", "PATH": "/usr/bin:/bin"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        connection, _ = listener.accept()
+        with connection:
+            # bash sends line by line.
+            asked = b""
+            while not asked.endswith(b"\r\n\r\n"):
+                asked += connection.recv(4096)
+            connection.sendall(answer)
+        output, _ = process.communicate(timeout=10)
+    assert (process.returncode == 0, output) == (well, said)

@@ -58,7 +58,7 @@ def test_the_two_protocols_say_the_same() -> None:
     # nginx itself ends chunked bodies over HTTP, and the upgrade is for WebSockets.
     uwsgi.pop("TRANSFER_ENCODING")
     for name in ("UPGRADE", "CONNECTION"):
-        http.pop(name)
+        assert http.pop(name) == f"$flask_vps_{name.lower()}"
     assert uwsgi == http
 
 

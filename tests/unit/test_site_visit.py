@@ -2,11 +2,13 @@
 
 import base64
 import datetime
+import importlib.util
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,6 +24,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+
+def load_action() -> ModuleType:
+    """Load the action, which has the module's name."""
+    file = Path(__file__).parents[2] / "plugins/action/site_visit.py"
+    spec = importlib.util.spec_from_file_location("site_visit_action", file)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+ACTION = load_action()
 NOW = datetime.datetime(2026, 6, 1, 12, tzinfo=datetime.UTC)
 DAY = datetime.timedelta(days=1)
 
@@ -255,6 +269,27 @@ def test_a_visit_reads_the_chain_that_does_not_verify(serve: Callable[..., int])
     assert len(found["chain"]) == 2
 
 
+def test_a_chain_need_not_please_more_than_browsers(
+    serve: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    monkeypatch.setattr("test_site_visit.NOW", now)
+    # An authority of a company's own, which leaves out what RFC 5280 asks for.
+    own = Authority("Company")
+    (tmp_path / "root.pem").write_bytes(own.certificate.public_bytes(Encoding.PEM))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "root.pem"))
+    make = ssl.create_default_context
+
+    def newer_python(*arguments: Any, **options: Any) -> ssl.SSLContext:
+        context = make(*arguments, **options)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", newer_python)
+    found = site_probe.visit("shop.test", serve(own.leaf("shop.test")), "/")
+    assert found["verified"] is True, found
+
+
 def test_a_visit_says_why_nobody_answers(serve: Callable[..., int]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -403,8 +438,11 @@ def test_the_time_is_the_total() -> None:
 def test_it_ends_when_the_authority_has_refused_all_that_is_missing() -> None:
     server = Server(a=NEVER, b=30)
     server.log = [(-400, "a.test: no certificate, next try in 900 s: long ago")]
-    server.on_wake = lambda: server.log.append(
-        (server.time + 5, "a.test: no certificate, next try in 60 s: no such host")
+    server.on_wake = lambda: server.log.extend(
+        [
+            (server.time + 1, "a.test: getting a certificate, there is none yet"),
+            (server.time + 5, "a.test: no certificate, next try in 60 s: no such host"),
+        ]
     )
     waiting, found = server.wait()
     # An old refusal is none; the other certificate is waited for.
@@ -412,10 +450,27 @@ def test_it_ends_when_the_authority_has_refused_all_that_is_missing() -> None:
     assert waiting.words["a"] == Word("refused", "no such host")
 
 
+def test_a_try_that_had_begun_before_does_not_count() -> None:
+    server = Server(a=30)
+    server.log = [(-9, "a.test: getting a certificate, there is none yet")]
+    # The companion ends that try before it hears that somebody has mended the name.
+    server.on_wake = lambda: server.log.extend(
+        [
+            (server.time + 3, "a.test: no certificate, next try in 900 s: no such host"),
+            (server.time + 7, "a.test: getting a certificate, there is none yet"),
+        ]
+    )
+    waiting, found = server.wait()
+    assert found.unfit == [] and waiting.words == {}
+
+
 def test_names_that_were_announced_just_now_cost_no_second_try() -> None:
     server = Server(a=NEVER)
     server.announced["a"] = 990
-    server.log = [(-5, "a.test: no certificate, next try in 60 s: no such host")]
+    server.log = [
+        (-6, "a.test: getting a certificate, there is none yet"),
+        (-5, "a.test: no certificate, next try in 60 s: no such host"),
+    ]
     waiting, _ = server.wait(begun=900)
     assert server.wakes == [] and server.time < 4 and "a" in waiting.words
 
@@ -450,6 +505,29 @@ def test_what_an_old_worker_of_nginx_answers_is_looked_at_again() -> None:
     server.look = look
     _, found = server.wait()
     assert looks == [False] * 3 and not found.verdicts[0].fails
+
+
+def test_a_certificate_that_nginx_does_not_show_is_not_said_to_be_missing() -> None:
+    server = Server(a=NEVER, b=NEVER)
+    server.log = [(-400, "b.test: certificate for b.test, valid until 2026-08-30")]
+    server.on_wake = lambda: server.log.append(
+        (server.time + 1, "a.test: certificate for a.test, valid until 2026-08-30")
+    )
+    waiting, _ = server.wait(60)
+    assert {app: word.kind for app, word in waiting.words.items()} == {"a": "got"}
+
+
+@pytest.mark.parametrize(
+    ("word", "state", "said"),
+    [
+        (Word("refused", "no such host"), "running", "The authority refused: no such host"),
+        (Word("got"), "running", "has got one, and nginx does not show it"),
+        (Word("got"), "exited", "does not run: its container is exited"),
+        (None, "running", "says nothing about it"),
+    ],
+)
+def test_what_the_companion_said_is_told(word: Word | None, state: str, said: str) -> None:
+    assert said in ACTION.companions_word(word, state, "")
 
 
 def test_a_companion_that_does_not_run_is_not_waited_for() -> None:

@@ -1,4 +1,4 @@
-"""What nginx is told of a site's static files."""
+"""What nginx is told of a site's static files, and the relay of an app."""
 
 import re
 from pathlib import Path
@@ -10,17 +10,18 @@ from module_utils.app import App
 ROLE = Path(__file__).parents[2] / "roles/app"
 
 
-def render(name: str, **entry: str) -> str:
+def render(name: str, folder: str = "vhost", **entry: str) -> str:
     environment = jinja2.Environment(  # noqa: S701  # it is not HTML
         loader=jinja2.FileSystemLoader(ROLE / "templates"),
         trim_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
     app = App.from_entry({"name": "shop", "domains": ["shop.dev"], **entry})
-    return environment.get_template(f"vhost/{name}.j2").render(
+    return environment.get_template(f"{folder}/{name}.j2").render(
         app_entry=app.entry(),
         app_releases_kept=2,
         __app_claims=[],
+        __app_id="0123456789ab",
         __app_model=app.derived(),
         __app_static_slots=["current", "kept-1", "kept-2"],
     )
@@ -81,3 +82,20 @@ def test_a_site_without_static_files_has_none_of_it() -> None:
 def test_hidden_files_are_told_by_their_path(path: str, hidden: bool) -> None:
     location = re.search(r"location ~ (\S+) \{\n    return 404;", render("server", static="s"))
     assert bool(re.search(location[1], path)) is hidden
+
+
+def test_a_range_that_a_file_lacks_has_the_headers_once() -> None:
+    text = render("server", static="static")
+    name = re.search(r"error_page 416 (@\S+);", text)[1]
+    location = text.split(f"location {name} {{")[1].split("}")[0]
+    assert re.findall(r"add_header \S+ (\S*);", location) == ['""']
+    assert "return 416;" in location
+
+
+@pytest.mark.parametrize("protocol", ["http", "uwsgi"])
+def test_a_relay_that_reaches_nobody_leaves_the_page_to_the_edge(protocol: str) -> None:
+    relay = render("relay.conf", "release", port="8000", protocol=protocol)
+    codes, name = re.search(r"error_page ([\d ]+) (@\S+);", relay).groups()
+    assert {"502", "504"} <= set(codes.split())
+    # nginx closes the connection then.
+    assert re.search(rf"location {name} \{{\s+return 444;\s+\}}", relay)

@@ -61,6 +61,12 @@ def test_fallback_comes_first_and_is_no_default_server():
     assert "default_server;" not in text
 
 
+@pytest.mark.parametrize("proto", ["uwsgi", "fastcgi"])
+def test_a_chunked_body_is_not_lost_behind_a_gateway(proto):
+    text, _ = generate(container("app", VIRTUAL_HOST="a.test", VIRTUAL_PROTO=proto))
+    assert f'{proto}_param HTTP_TRANSFER_ENCODING "" if_not_empty;' in server(text, "a.test")
+
+
 def test_no_container_gives_a_complete_configuration():
     text, problems = generate()
     assert "return 503" in text and "listen 80;" in text and "listen 443 ssl;" in text

@@ -45,6 +45,12 @@ def headers(size: int) -> Response:
     return response
 
 
+@app.get("/strict")
+def strict() -> Response:
+    """Answer with the app's own word on HTTPS."""
+    return Response("ok", headers={"Strict-Transport-Security": "max-age=60; includeSubDomains"})
+
+
 @app.get("/slow/<float:seconds>")
 def slow(seconds: float) -> str:
     """Answer after a while."""
