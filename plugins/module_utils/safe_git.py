@@ -225,9 +225,9 @@ class WorkTree:
                 # https://git-scm.com/docs/git-ls-files: mode 160000 is a commit of another one.
                 kind = submodules if facts.startswith("160000 ") else tracked
                 kind.add(name.removeprefix(start))
-            if not tracked | submodules and start and self._ignores(view, start):
-                return None
             others = {n.removeprefix(start) for n in ask("--others", "--exclude-standard")}
+            if not tracked | submodules | others and start and self._ignores(view, prefix):
+                return None
         return sorted(tracked), sorted(submodules), sorted(others)
 
     def names_submodule(self, folder: Path) -> bool:
@@ -237,7 +237,7 @@ class WorkTree:
         return re.search(rf"^\s*path\s*=\s*\"?{path}/?\"?\s*$", text, re.MULTILINE) is not None
 
     def _ignores(self, view: Path, name: str) -> bool:
-        # The name ends in a slash, because a pattern may be of folders only.
+        # Without a slash at its end, which would have the pattern "name/*" mean the folder itself.
         try:
             return bool(run(view, "check-ignore", "--", name, cwd=self.top))
         except GitError as error:

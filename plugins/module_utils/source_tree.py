@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from ansible.module_utils.safe_git import GitError, looks_bare, work_tree
+from ansible.module_utils.safe_git import GitError, WorkTree, looks_bare, work_tree
 
 try:
     from pathspec import GitIgnoreSpec
@@ -45,7 +45,8 @@ def source_files(root: Path, dockerignore: bool = False) -> list[Path]:
     ----------
     root : pathlib.Path
         The source. In a work tree of git's, what git tracks and what it neither tracks nor ignores;
-        elsewhere, or if git ignores the folder as a whole, what its own .gitignore files leave.
+        elsewhere, or if git ignores the folder as a whole, what the patterns of .gitignore files
+        leave.
     dockerignore : bool, optional
         Whether the folder's .dockerignore counts; it cannot bring back what is ignored otherwise.
 
@@ -97,7 +98,10 @@ def _names(root: Path) -> Iterator[str]:
     never = GitIgnoreSpec.from_lines(NEVER)
     usually = GitIgnoreSpec.from_lines((*NEVER, *USUALLY_IGNORED))
     if found is None:
-        yield from (file.relative_to(root).as_posix() for file in _walk(root, [(root, usually)]))
+        specs = [(root, usually), *(_patterns_above(tree, root) if tree else ())]
+        names = (file.relative_to(root).as_posix() for file in _walk(root, specs))
+        # No pattern of a source brings these back.
+        yield from (name for name in names if not never.check_file(name).include)
         return
     tracked, submodules, others = found
     known = {"": True}  # folders that do not lie behind a link
@@ -115,14 +119,19 @@ def _names(root: Path) -> Iterator[str]:
     for name in submodules:
         if not _safe(name) or _kind(root, name, known) != "folder":
             continue
-        inner = work_tree(root / name)
-        if inner and inner.top == root / name:
+        if _is_top(root / name):
             yield from _within(root, name)
         elif tree.names_submodule(root / name):
             raise SourceError(
                 f"The submodule {name} of {root} is not checked out. Run there: "
                 "git submodule update --init --recursive"
             )
+
+
+def _is_top(folder: Path) -> bool:
+    """Tell whether a folder is the top of a work tree."""
+    tree = work_tree(folder) if os.path.lexists(folder / ".git") else None
+    return tree is not None and tree.top == folder
 
 
 def _within(root: Path, name: str) -> Iterator[str]:
@@ -172,6 +181,21 @@ def _lines(file: Path) -> list[str]:
     return file.read_text(encoding="utf-8", errors="replace").splitlines()
 
 
+def _patterns_above(tree: WorkTree, root: Path) -> Iterator[tuple[Path, GitIgnoreSpec]]:
+    """Read what a work tree ignores, but for the patterns that name the folder itself."""
+    above = [folder for folder in reversed(root.parents) if folder.is_relative_to(tree.top)]
+    files = [(tree.top, tree.common / "info/exclude")]
+    files += [(folder, folder / ".gitignore") for folder in above]
+    for base, file in files:
+        name = f"{root.relative_to(base).as_posix()}/"
+        lines = [
+            line
+            for line in _lines(file)
+            if not GitIgnoreSpec.from_lines([line.removeprefix("!")]).match_file(name)
+        ]
+        yield base, GitIgnoreSpec.from_lines(lines)
+
+
 def _walk(folder: Path, specs: list[tuple[Path, GitIgnoreSpec]]) -> Iterator[Path]:
     """Walk a folder as git would."""
     if lines := _lines(folder / ".gitignore"):
@@ -181,7 +205,10 @@ def _walk(folder: Path, specs: list[tuple[Path, GitIgnoreSpec]]) -> Iterator[Pat
         # The pattern "build/" names folders only, which the library tells by a trailing slash.
         if _ignored(entry, specs, is_folder):
             continue
-        if is_folder:
+        if is_folder and _is_top(entry):
+            # A work tree may lie in a folder that is none.
+            yield from (entry / name for name in _names(entry))
+        elif is_folder:
             yield from _walk(entry, specs)
         elif entry.is_file() or entry.is_symlink():
             yield entry

@@ -110,6 +110,51 @@ def test_a_folder_that_git_ignores_goes_by_its_own_file(tmp_path: Path) -> None:
     assert listed(tmp_path / ".local/app") == ["app.py"]
 
 
+@pytest.mark.parametrize("pattern", ["/backend/*", "backend/**", "*"])
+def test_patterns_that_spare_a_few_files_do_not_ignore_the_folder(
+    tmp_path: Path, pattern: str
+) -> None:
+    # Nothing is committed yet.
+    write(tmp_path, "backend/app.py", "backend/secrets.json")
+    (tmp_path / ".gitignore").write_text(f"{pattern}\n!*/\n!app.py\n")
+    git(tmp_path, "init", "--quiet")
+    assert listed(tmp_path / "backend") == ["app.py"]
+    # Where they spare none, nothing is sent, rather than all.
+    (tmp_path / ".gitignore").write_text("/backend/*\n")
+    assert listed(tmp_path / "backend") == []
+
+
+def test_the_other_patterns_of_parent_folders_count_in_an_ignored_folder(tmp_path: Path) -> None:
+    write(tmp_path, "apps/shop/app.py", "apps/shop/secrets.json", "apps/shop/out/x")
+    write(tmp_path, "apps/shop/local.cfg", "apps/shop/keep/secrets.json")
+    (tmp_path / ".gitignore").write_text("secrets.json\n/apps/\n!/apps/nothing\n")
+    (tmp_path / "apps/.gitignore").write_text("/shop/out/\n")
+    (tmp_path / "apps/shop/keep/.gitignore").write_text("!secrets.json\n")
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / ".git/info/exclude").write_text("local.cfg\n")
+    assert listed(tmp_path / "apps/shop") == ["app.py", "keep/.gitignore", "keep/secrets.json"]
+
+
+def test_a_work_tree_within_a_plain_folder_is_asked_as_well(tmp_path: Path) -> None:
+    clone = tmp_path / "lib/clone"
+    write(clone, "a.py", "secrets.json", "noise.log", "tracked.log")
+    (clone / ".gitignore").write_text("*.log\n")
+    commit(clone)
+    git(clone, "add", "--force", "tracked.log")
+    git(clone, "rm", "--quiet", "--cached", "secrets.json")
+    (clone / ".git/info/exclude").write_text("secrets.json\n")
+    write(tmp_path, "app.py", "junk/.git", "junk/secrets.json")
+    (tmp_path / ".gitignore").write_text("junk/secrets.json\n")
+    names = [f"lib/clone/{name}" for name in (".gitignore", "a.py", "tracked.log")]
+    assert listed(tmp_path) == [".gitignore", "app.py", *names]
+
+
+def test_no_pattern_brings_back_what_never_leaves(tmp_path: Path) -> None:
+    write(tmp_path, "app.py", ".env", ".env.local", "sub/.env", "sub/.git", "x/.git/config")
+    (tmp_path / ".gitignore").write_text("!.env*\n!.git\n!sub/.git\n")
+    assert listed(tmp_path) == [".gitignore", "app.py"]
+
+
 def test_a_file_behind_a_link_is_not_read(tmp_path: Path) -> None:
     secret = tmp_path / "elsewhere"
     write(secret, "key.pem")
