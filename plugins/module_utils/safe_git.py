@@ -25,6 +25,9 @@ OPTIONS = {
     "core.hooksPath": "/dev/null",
     # From 2.38 on: a second lock, since `run` names the repository.
     "safe.bareRepository": "explicit",
+    # Submodules are asked for by name; .gitmodules of the commit before says nothing any more.
+    "fetch.recurseSubmodules": "false",
+    "submodule.recurse": "false",
     # Transports that run a program, such as ext::, and, for submodules, folders of this machine.
     "protocol.allow": "never",
     "protocol.https.allow": "always",

@@ -171,6 +171,8 @@ def fetch(url: str, version: str, dest: Path, key: str = "") -> str:
         git("checkout", "--quiet", "--force", "--detach", commit)
         git("clean", "--quiet", "-ffdx")
         if (dest / ".gitmodules").exists():
+            # An earlier fetch has written down where they came from then.
+            git("submodule", "sync", "--quiet", "--recursive")
             git("submodule", "update", "--quiet", "--init", "--recursive", "--force")
         return commit
 

@@ -255,6 +255,42 @@ def test_submodules_of_an_address_are_there(
         source_files(dest)
 
 
+def test_a_submodule_that_has_moved_is_fetched_from_its_new_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(run.__globals__["OPTIONS"], "protocol.file.allow", "always")
+    allow = ("-c", "protocol.file.allow=always")
+    origin, moved = repository(tmp_path / "origin"), repository(tmp_path / "moved")
+    (moved / "new.py").write_text("")
+    git(moved, "add", ".")
+    git(moved, "commit", "--quiet", "--message=two")
+    git(origin, *allow, "submodule", "--quiet", "add", str(repository(tmp_path / "inner")), "m")
+    git(origin, "commit", "--quiet", "--all", "--message=two")
+    dest = tmp_path / "dest"
+    dest.mkdir()
+    fetch(f"file://{origin}", "", dest)
+    git(origin, "config", "--file", ".gitmodules", "submodule.m.url", str(moved))
+    git(origin / "m", *allow, "fetch", "--quiet", str(moved), "main")
+    git(origin / "m", "checkout", "--quiet", "FETCH_HEAD")
+    git(origin, "commit", "--quiet", "--all", "--message=three")
+    fetch(f"file://{origin}", "", dest)
+    assert (dest / "m/new.py").exists()
+
+
+def test_a_broken_commit_does_not_spoil_the_fetch_of_the_next_one(tmp_path: Path) -> None:
+    origin, dest = repository(tmp_path / "origin"), tmp_path / "dest"
+    dest.mkdir()
+    (origin / ".gitmodules").write_text("what is this\n")
+    git(origin, "add", ".")
+    git(origin, "commit", "--quiet", "--message=two")
+    with pytest.raises(GitError, match=r"bad config line 1 in file .*\.gitmodules"):
+        fetch(f"file://{origin}", "", dest)
+    git(origin, "rm", "--quiet", "--force", ".gitmodules")
+    git(origin, "commit", "--quiet", "--message=three")
+    fetch(f"file://{origin}", "", dest)
+    assert [file.name for file in source_files(dest)] == ["app.py", "requirements.txt"]
+
+
 def test_commits_are_named_without_git(tmp_path: Path) -> None:
     folder = repository(tmp_path / "source")
     tree = work_tree(folder)
