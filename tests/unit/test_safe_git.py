@@ -218,6 +218,18 @@ def test_a_checkout_without_its_repository_is_made_anew(tmp_path: Path, program:
     assert not (tmp_path / MARK).exists()
 
 
+@pytest.mark.parametrize("name", ["index", "shallow", "config", "HEAD"])
+def test_locks_that_a_killed_run_has_left_stop_nobody(tmp_path: Path, name: str) -> None:
+    origin, dest = repository(tmp_path / "origin"), tmp_path / "dest"
+    dest.mkdir()
+    fetch(f"file://{origin}", "", dest)
+    (dest / f".git/{name}.lock").write_text("")
+    (origin / "app.py").write_text("two\n")
+    git(origin, "commit", "--quiet", "--all", "--message=two")
+    fetch(f"file://{origin}", "", dest)
+    assert (dest / "app.py").read_text() == "two\n"
+
+
 @pytest.mark.parametrize("url", ["ext::sh -c touch% {mark}", "file://{folder}/inner"])
 def test_a_submodule_s_address_runs_nothing_and_is_no_folder_here(tmp_path: Path, url: str) -> None:
     inner = repository(tmp_path / "inner")
