@@ -328,3 +328,7 @@ def test_no_other_place_calls_git() -> None:
         f for f in (ROOT / "roles").glob("*/tasks/*.yml") if "ansible.builtin.git" in f.read_text()
     ]
     assert tasks == []
+    # On the server the build of an image would, in the source and as root.
+    text = (ROOT / "roles/app/tasks/build.yml").read_text()
+    builds = [line for line in text.splitlines() if "docker_image_build:" in line]
+    assert text.count('environment: {BUILDX_GIT_INFO: "false"}') == len(builds) == 1
