@@ -26,7 +26,8 @@ def plain_errors(text: str) -> str:
     hidden = r"(CONTEXT|DETAIL|STATEMENT|QUERY|LINE \d+|Command was|pg_restore: (from|while)).*"
     errors = [line for line in lines if not re.match(hidden, line)]
     first = [line for line in errors if re.search(r"error|fatal", line, re.IGNORECASE)]
-    return "; ".join((first or errors)[:3])[:600]
+    said = "; ".join((first or errors)[:3])
+    return said if len(said) <= 600 else f"{said[:600].rsplit(' ', 1)[0]} ..."
 
 
 def run(

@@ -173,6 +173,7 @@ def test_rows_do_not_show_up_in_errors() -> None:
         'pg_restore: error: COPY failed for table "message": ERROR:  duplicate key value'
     )
     assert plain_errors("one\ntwo") == "one; two"
+    assert plain_errors(f"error: {'word ' * 200}").endswith("word ...")
 
 
 def test_values_reach_sql_as_they_are() -> None:
