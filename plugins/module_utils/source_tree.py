@@ -24,6 +24,8 @@ USUALLY_IGNORED = (".venv", "venv", "__pycache__", "*.pyc", "node_modules")
 WELL_KNOWN = ".well-known"
 # As many as Linux follows.
 MOST_LINKS = 40
+# More than anybody needs, and few enough for Python to recurse into.
+MOST_LEVELS = 200
 
 
 class SourceError(Exception):
@@ -58,10 +60,20 @@ def source_files(root: Path, dockerignore: bool = False) -> list[Path]:
     Raises
     ------
     SourceError
-        If a folder looks like a repository, a submodule is not there, or git fails.
+        If a folder looks like a repository, folders are nested too deeply, a submodule is not
+        there, or git fails.
     """
     root = root.resolve()
-    names = list(_names(root))
+    try:
+        names = list(_names(root))
+        deepest = max((name.count("/") for name in names), default=0)
+    except RecursionError:
+        deepest = MOST_LEVELS + 1
+    if deepest > MOST_LEVELS:
+        raise SourceError(
+            f"The folders of {root} are nested more than {MOST_LEVELS} deep. Remove them, or name "
+            "them in .gitignore."
+        )
     if dockerignore:
         docker = _docker_spec(root)
         names = [name for name in names if not docker.check_file(name).include]
@@ -356,44 +368,41 @@ class Tree:
         if start not in self.folders:
             raise SourceError(f"{folder} is a file, not a folder")
         found: dict[str, str] = {}
+        folders = 0
         problems: list[str] = []
-        self._publish(start, "", [start], found, problems, most)
+        for name, path, problem in self._reached(start, "", [start]):
+            if problem:
+                problems.append(problem)
+            elif path in self.folders:
+                folders += 1
+            else:
+                found[name] = path
+            # Links to folders without files make many, too.
+            if most and max(len(found), folders, len(problems)) > most:
+                raise SourceError(
+                    f"it would be more than {most} files or folders, its links counted, and "
+                    f"app_source_max_files is {most}"
+                )
         if problems:
             raise SourceError(". ".join(problems))
         return found
 
-    def _publish(
-        self,
-        folder: str,
-        below: str,
-        way: list[str],
-        found: dict[str, str],
-        problems: list[str],
-        most: int,
-    ) -> None:
+    def _reached(self, folder: str, below: str, way: list[str]) -> Iterator[tuple[str, str, str]]:
+        """Name what is below a folder, where each file or folder is, and what is wrong with it."""
         for part in sorted(self.folders[folder]):
             if part.startswith(".") and part != WELL_KNOWN:
                 continue
             path, name = f"{folder}/{part}", f"{below}{part}"
-            real = path
+            real, problem = path, ""
             if self.links.get(path) is not None:
                 try:
                     real = self.resolve(path)
                     problem = _unfit(path, real, way)
                 except SourceError as error:
                     problem = str(error)
-                if problem:
-                    problems.append(problem)
-                    continue
-            if real in self.folders:
-                self._publish(real, f"{name}/", [*way, real], found, problems, most)
-            elif most and len(found) >= most:
-                raise SourceError(
-                    f"it would be more than {most} files, its links counted, and "
-                    f"app_source_max_files is {most}"
-                )
-            else:
-                found[name] = real
+            yield name, real, problem
+            if not problem and real in self.folders:
+                yield from self._reached(real, f"{name}/", [*way, real])
 
 
 def _unfit(path: str, real: str, way: list[str]) -> str:

@@ -1,5 +1,6 @@
 """What a source consists of, where its links lead, and how much it may be."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -321,6 +322,31 @@ def test_many_files_out_of_few_are_too_many() -> None:
     links["static/bomb"] = "../f0"
     with pytest.raises(SourceError, match="app_source_max_files is 1000"):
         Tree(links).published("static", most=1000)
+    # Folders as well, of which no file is served.
+    del links["f20/file"], links["static/a/0"]
+    links["f20/.hidden"] = None
+    with pytest.raises(SourceError, match="app_source_max_files is 1000"):
+        Tree(links).published("static", most=1000)
+
+
+@pytest.mark.parametrize("depth", [250, 1500])
+def test_folders_are_nested_only_so_deep(tmp_path: Path, depth: int) -> None:
+    # Their path is too long for the system to take it at once.
+    folder = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("a", dir_fd=folder)
+        below = os.open("a", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = below
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=folder))
+    os.close(folder)
+    try:
+        assert "nested more than 200 deep" in pack(tmp_path)["msg"]
+        git(tmp_path, "init", "--quiet")
+        assert "nested more than 200 deep" in pack(tmp_path)["msg"]
+    finally:
+        # Python would not get to the end of it.
+        subprocess.run(["rm", "-rf", tmp_path / "a"], check=True)
 
 
 # -- on the server ---------------------------------------------------------------------------------
