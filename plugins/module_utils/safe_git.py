@@ -98,6 +98,8 @@ def run(
     environment |= {
         "LC_ALL": "C",
         "GIT_TERMINAL_PROMPT": "0",
+        # A folder's name is no pattern, whatever signs it is made of.
+        "GIT_LITERAL_PATHSPECS": "1",
         # What is missing in a partial clone is not fetched from where its configuration says.
         "GIT_NO_LAZY_FETCH": "1",
         **(env or {}),
@@ -208,17 +210,8 @@ class WorkTree:
         start = f"{prefix}/" if prefix != "." else ""
 
         def ask(*arguments: str) -> list[str]:
-            found = run(
-                view,
-                "--literal-pathspecs",
-                "ls-files",
-                "-z",
-                "--full-name",
-                *arguments,
-                "--",
-                prefix,
-                cwd=self.top,
-            )
+            options = ("-z", "--full-name", *arguments)
+            found = run(view, "ls-files", *options, "--", prefix, cwd=self.top)
             return [line for line in found.split("\0") if line]
 
         with self._view() as view:
@@ -240,9 +233,11 @@ class WorkTree:
         return re.search(rf"^\s*path\s*=\s*\"?{path}/?\"?\s*$", text, re.MULTILINE) is not None
 
     def _ignores(self, view: Path, name: str) -> bool:
-        # Without a slash at its end, which would have the pattern "name/*" mean the folder itself.
+        # check-ignore knows no literal names, and a plain one is enough for it. A slash at the end
+        # would have the pattern "name/*" mean the folder itself.
+        env = {"GIT_LITERAL_PATHSPECS": "0"}
         try:
-            return bool(run(view, "check-ignore", "--", name, cwd=self.top))
+            return bool(run(view, "check-ignore", "--", f"./{name}", cwd=self.top, env=env))
         except GitError as error:
             if "check-ignore failed" in str(error):  # no text: nothing matches
                 return False

@@ -320,6 +320,30 @@ def test_commits_are_named_without_git(tmp_path: Path) -> None:
     assert [file.name for file in source_files(other)] == ["app.py", "requirements.txt"]
 
 
+@pytest.mark.parametrize("name", ["[id]", ":(top)x", "*", ":!app"])
+def test_names_of_folders_are_no_patterns(tmp_path: Path, name: str) -> None:
+    folder = repository(tmp_path / "source")
+    (folder / name).mkdir()
+    (folder / name / "a.py").write_text("one\n")
+    git(folder, "--literal-pathspecs", "add", name)
+    git(folder, "commit", "--quiet", "--message=two")
+    tree = work_tree(folder)
+    (folder / "app.py").write_text("changed\n")
+    assert not tree.commit(folder / name).endswith("-dirty")
+    (folder / name / "a.py").write_text("changed\n")
+    assert tree.commit(folder / name).endswith("-dirty")
+    assert [file.name for file in source_files(folder / name)] == ["a.py"]
+
+
+@pytest.mark.parametrize("name", ["[id]", ":(top)x"])
+def test_such_a_folder_may_be_ignored(tmp_path: Path, name: str) -> None:
+    folder = repository(tmp_path / "source")
+    (folder / name).mkdir()
+    (folder / name / "a.py").write_text("one\n")
+    (folder / ".gitignore").write_text(f"/{name.replace('[', chr(92) + '[')}\n")
+    assert [file.name for file in source_files(folder / name)] == ["a.py"]
+
+
 def test_no_other_place_calls_git() -> None:
     files = [*(ROOT / "plugins").rglob("*.py"), *(ROOT / "scripts").glob("*")]
     calls = [f for f in files if f.is_file() and '"git"' in f.read_text(errors="replace")]
