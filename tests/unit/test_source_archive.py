@@ -84,7 +84,7 @@ def test_what_an_entry_names_must_be_packed(tmp_path: Path) -> None:
     assert problems(dockerfile="docker/Dockerfile", static="web") == []
     # On the disk, and not in the archive.
     assert problems(static="dist") == [
-        "apps.shop.static: the source has no dist, or its .gitignore names it."
+        "apps.shop.static: the source has no dist, or .gitignore or .dockerignore names it."
     ]
     assert (
         "apps.shop.dockerfile: the source has no Dockerfile" in problems(dockerfile="Dockerfile")[0]
