@@ -190,7 +190,8 @@ def _lines(file: Path) -> list[str]:
     # As git since 2.32, not through a link, which may lead anywhere on this machine.
     if file.is_symlink() or not file.is_file():
         return []
-    return file.read_text(encoding="utf-8", errors="replace").splitlines()
+    # Windows' editors begin files with a mark, which git and Docker skip.
+    return file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
 
 
 def _patterns_above(tree: WorkTree, root: Path) -> Iterator[tuple[Path, GitIgnoreSpec]]:
