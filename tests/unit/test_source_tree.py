@@ -381,6 +381,9 @@ def test_static_files_are_published_whole_plain_and_once(source: Path, tmp_path:
     assert publish(source, dest)["changed"]
     assert names["link.css"].read_text() == "static/sub/b.css"
     assert not (dest / "leaked.py").exists()
+    (dest / "sub/conf").symlink_to("/etc")
+    assert publish(source, dest)["changed"]
+    assert not (dest / "sub/conf").is_symlink()
 
 
 def test_a_link_out_is_seen_on_the_server_too(source: Path, tmp_path: Path) -> None:
