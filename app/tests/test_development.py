@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -106,6 +107,20 @@ def test_nothing_else_becomes_development_by_itself(tmp_path: Path, command: lis
     )
     assert done.returncode != 0
     assert "SECRET_KEY is missing" in done.stdout + done.stderr
+
+
+def test_scripts_of_pdm_need_no_setting(tmp_path: Path) -> None:
+    scripts = tomllib.loads((APP / "pyproject.toml").read_text())["tool"]["pdm"]["scripts"]
+    for name, arguments in (("init", []), ("flask", ["user", "list"]), ("flask", ["db", "check"])):
+        done = subprocess.run(
+            [*scripts[name]["cmd"].split(), *arguments],
+            cwd=APP,
+            env=environment(tmp_path, **scripts[name]["env"]),
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        assert done.returncode == 0, (name, arguments, done.stdout + done.stderr)
 
 
 def test_the_commands_for_a_plain_virtual_environment_work_as_they_stand(tmp_path: Path) -> None:

@@ -184,7 +184,9 @@ class ActionModule(ActionBase):
         if _gathered(answer):
             self._unprivileged = answer["ansible_facts"]
             return found
-        fix = "Install python3 on the server, and look at it with `ansible -m setup`"
+        fix = (
+            "Install python3 on the server, or name one that is there in ansible_python_interpreter"
+        )
         wrong = f"Ansible cannot run there ({_said(answer)})"
         return [Finding(f"{name}: ansible_host", wrong, fix)]
 

@@ -1,7 +1,9 @@
 """Entries of ``apps``: each key on its own, and the entries beside each other."""
 
 import ast
+import os
 import re
+from pathlib import Path
 from typing import Any
 
 from module_utils.app import (
@@ -346,12 +348,13 @@ def check_source(app: dict[str, Any], where: str) -> list[Finding]:
     folder = within(root, str(app.get("folder") or ""))
     if not folder or not is_folder(folder):
         fix = "Name the app's folder relative to source"
-        return [*found, Finding(f"{where}.folder", "is no folder in source", fix, app["folder"])]
+        wrong = _astray(root, str(app["folder"])) or "is no folder in source"
+        return [*found, Finding(f"{where}.folder", wrong, fix, app["folder"])]
     if app.get("dockerfile"):
         recipe = within(folder, str(app["dockerfile"]))
         if not recipe or not is_file(recipe):
             fix = "Name a file relative to the app's folder"
-            wrong = "is no file in source"
+            wrong = _astray(folder, str(app["dockerfile"])) or "is no file in source"
             found.append(Finding(f"{where}.dockerfile", wrong, fix, app["dockerfile"]))
     elif not any((folder / name).is_file() for name in INSTALLABLE):
         wrong = "names no dependencies"
@@ -362,5 +365,14 @@ def check_source(app: dict[str, Any], where: str) -> list[Finding]:
         fix = "Name a folder relative to the app's folder, and below it"
         # All of the app's folder would publish its code.
         if not static or not is_folder(static) or static == folder.resolve():
-            found.append(Finding(f"{where}.static", "is no folder in source", fix, app["static"]))
+            wrong = _astray(folder, str(app["static"])) or "is no folder in source"
+            found.append(Finding(f"{where}.static", wrong, fix, app["static"]))
     return found
+
+
+def _astray(root: Path, name: str) -> str:
+    """Say that a link leads out of a folder; nothing if that is not what is wrong with a path."""
+    plain = not Path(name).is_absolute() and ".." not in Path(name).parts
+    # A link may lead to what only the server has.
+    is_link = plain and os.path.lexists(root / name) and not within(root, name)
+    return "leads out of the folder by a link" if is_link else ""

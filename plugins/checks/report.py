@@ -22,8 +22,12 @@ class Unknown:
 UNKNOWN = Unknown()
 HIDDEN = object()  # a value that must not be shown
 
-# Of another program's message: what surrounds its words, ...
-DECORATION = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|^[\s@=*#_~^-]+|[\s@=*#_~^-]+$")
+# Of another program's message: what surrounds its words,
+# such as rules and frames, but not the first signs of __init__.py or --force, ...
+DECORATION = re.compile(
+    r"\x1b\[[0-9;?]*[A-Za-z]"
+    r"|^\s*(?:[@=*#_~^-]+\s+|[@=*#_~^-]{3,})+|(?:\s+[@=*#_~^-]+|[@=*#_~^-]{3,})+\s*$"
+)
 # ... lines that tell nothing alone, ...
 CHATTER = re.compile(
     r"traceback \(most recent|file \"[^\"]+\", line \d|exception group traceback"

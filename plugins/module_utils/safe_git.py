@@ -25,6 +25,9 @@ OPTIONS = {
     "core.hooksPath": "/dev/null",
     # From 2.38 on: a second lock, since `run` names the repository.
     "safe.bareRepository": "explicit",
+    # Submodules are asked for by name; .gitmodules of the commit before says nothing any more.
+    "fetch.recurseSubmodules": "false",
+    "submodule.recurse": "false",
     # Transports that run a program, such as ext::, and, for submodules, folders of this machine.
     "protocol.allow": "never",
     "protocol.https.allow": "always",
@@ -95,6 +98,8 @@ def run(
     environment |= {
         "LC_ALL": "C",
         "GIT_TERMINAL_PROMPT": "0",
+        # A folder's name is no pattern, whatever signs it is made of.
+        "GIT_LITERAL_PATHSPECS": "1",
         # What is missing in a partial clone is not fetched from where its configuration says.
         "GIT_NO_LAZY_FETCH": "1",
         **(env or {}),
@@ -205,17 +210,8 @@ class WorkTree:
         start = f"{prefix}/" if prefix != "." else ""
 
         def ask(*arguments: str) -> list[str]:
-            found = run(
-                view,
-                "--literal-pathspecs",
-                "ls-files",
-                "-z",
-                "--full-name",
-                *arguments,
-                "--",
-                prefix,
-                cwd=self.top,
-            )
+            options = ("-z", "--full-name", *arguments)
+            found = run(view, "ls-files", *options, "--", prefix, cwd=self.top)
             return [line for line in found.split("\0") if line]
 
         with self._view() as view:
@@ -225,9 +221,9 @@ class WorkTree:
                 # https://git-scm.com/docs/git-ls-files: mode 160000 is a commit of another one.
                 kind = submodules if facts.startswith("160000 ") else tracked
                 kind.add(name.removeprefix(start))
-            if not tracked | submodules and start and self._ignores(view, start):
-                return None
             others = {n.removeprefix(start) for n in ask("--others", "--exclude-standard")}
+            if not tracked | submodules | others and start and self._ignores(view, prefix):
+                return None
         return sorted(tracked), sorted(submodules), sorted(others)
 
     def names_submodule(self, folder: Path) -> bool:
@@ -237,9 +233,11 @@ class WorkTree:
         return re.search(rf"^\s*path\s*=\s*\"?{path}/?\"?\s*$", text, re.MULTILINE) is not None
 
     def _ignores(self, view: Path, name: str) -> bool:
-        # The name ends in a slash, because a pattern may be of folders only.
+        # check-ignore knows no literal names, and a plain one is enough for it. A slash at the end
+        # would have the pattern "name/*" mean the folder itself.
+        env = {"GIT_LITERAL_PATHSPECS": "0"}
         try:
-            return bool(run(view, "check-ignore", "--", name, cwd=self.top))
+            return bool(run(view, "check-ignore", "--", f"./{name}", cwd=self.top, env=env))
         except GitError as error:
             if "check-ignore failed" in str(error):  # no text: nothing matches
                 return False

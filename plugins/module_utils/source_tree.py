@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from ansible.module_utils.safe_git import GitError, looks_bare, work_tree
+from ansible.module_utils.safe_git import GitError, WorkTree, looks_bare, work_tree
 
 try:
     from pathspec import GitIgnoreSpec
@@ -24,6 +24,8 @@ USUALLY_IGNORED = (".venv", "venv", "__pycache__", "*.pyc", "node_modules")
 WELL_KNOWN = ".well-known"
 # As many as Linux follows.
 MOST_LINKS = 40
+# More than anybody needs, and few enough for Python to recurse into.
+MOST_LEVELS = 200
 
 
 class SourceError(Exception):
@@ -45,7 +47,8 @@ def source_files(root: Path, dockerignore: bool = False) -> list[Path]:
     ----------
     root : pathlib.Path
         The source. In a work tree of git's, what git tracks and what it neither tracks nor ignores;
-        elsewhere, or if git ignores the folder as a whole, what its own .gitignore files leave.
+        elsewhere, or if git ignores the folder as a whole, what the patterns of .gitignore files
+        leave.
     dockerignore : bool, optional
         Whether the folder's .dockerignore counts; it cannot bring back what is ignored otherwise.
 
@@ -57,10 +60,20 @@ def source_files(root: Path, dockerignore: bool = False) -> list[Path]:
     Raises
     ------
     SourceError
-        If a folder looks like a repository, a submodule is not there, or git fails.
+        If a folder looks like a repository, folders are nested too deeply, a submodule is not
+        there, or git fails.
     """
     root = root.resolve()
-    names = list(_names(root))
+    try:
+        names = list(_names(root))
+        deepest = max((name.count("/") for name in names), default=0)
+    except RecursionError:
+        deepest = MOST_LEVELS + 1
+    if deepest > MOST_LEVELS:
+        raise SourceError(
+            f"The folders of {root} are nested more than {MOST_LEVELS} deep. Remove them, or name "
+            "them in .gitignore."
+        )
     if dockerignore:
         docker = _docker_spec(root)
         names = [name for name in names if not docker.check_file(name).include]
@@ -97,7 +110,10 @@ def _names(root: Path) -> Iterator[str]:
     never = GitIgnoreSpec.from_lines(NEVER)
     usually = GitIgnoreSpec.from_lines((*NEVER, *USUALLY_IGNORED))
     if found is None:
-        yield from (file.relative_to(root).as_posix() for file in _walk(root, [(root, usually)]))
+        specs = [(root, usually), *(_patterns_above(tree, root) if tree else ())]
+        names = (file.relative_to(root).as_posix() for file in _walk(root, specs))
+        # No pattern of a source brings these back.
+        yield from (name for name in names if not never.check_file(name).include)
         return
     tracked, submodules, others = found
     known = {"": True}  # folders that do not lie behind a link
@@ -115,14 +131,19 @@ def _names(root: Path) -> Iterator[str]:
     for name in submodules:
         if not _safe(name) or _kind(root, name, known) != "folder":
             continue
-        inner = work_tree(root / name)
-        if inner and inner.top == root / name:
+        if _is_top(root / name):
             yield from _within(root, name)
         elif tree.names_submodule(root / name):
             raise SourceError(
                 f"The submodule {name} of {root} is not checked out. Run there: "
                 "git submodule update --init --recursive"
             )
+
+
+def _is_top(folder: Path) -> bool:
+    """Tell whether a folder is the top of a work tree."""
+    tree = work_tree(folder) if os.path.lexists(folder / ".git") else None
+    return tree is not None and tree.top == folder
 
 
 def _within(root: Path, name: str) -> Iterator[str]:
@@ -169,7 +190,23 @@ def _lines(file: Path) -> list[str]:
     # As git since 2.32, not through a link, which may lead anywhere on this machine.
     if file.is_symlink() or not file.is_file():
         return []
-    return file.read_text(encoding="utf-8", errors="replace").splitlines()
+    # Windows' editors begin files with a mark, which git and Docker skip.
+    return file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+
+
+def _patterns_above(tree: WorkTree, root: Path) -> Iterator[tuple[Path, GitIgnoreSpec]]:
+    """Read what a work tree ignores, but for the patterns that name the folder itself."""
+    above = [folder for folder in reversed(root.parents) if folder.is_relative_to(tree.top)]
+    files = [(tree.top, tree.common / "info/exclude")]
+    files += [(folder, folder / ".gitignore") for folder in above]
+    for base, file in files:
+        name = f"{root.relative_to(base).as_posix()}/"
+        lines = [
+            line
+            for line in _lines(file)
+            if not GitIgnoreSpec.from_lines([line.removeprefix("!")]).match_file(name)
+        ]
+        yield base, GitIgnoreSpec.from_lines(lines)
 
 
 def _walk(folder: Path, specs: list[tuple[Path, GitIgnoreSpec]]) -> Iterator[Path]:
@@ -181,7 +218,10 @@ def _walk(folder: Path, specs: list[tuple[Path, GitIgnoreSpec]]) -> Iterator[Pat
         # The pattern "build/" names folders only, which the library tells by a trailing slash.
         if _ignored(entry, specs, is_folder):
             continue
-        if is_folder:
+        if is_folder and _is_top(entry):
+            # A work tree may lie in a folder that is none.
+            yield from (entry / name for name in _names(entry))
+        elif is_folder:
             yield from _walk(entry, specs)
         elif entry.is_file() or entry.is_symlink():
             yield entry
@@ -329,44 +369,41 @@ class Tree:
         if start not in self.folders:
             raise SourceError(f"{folder} is a file, not a folder")
         found: dict[str, str] = {}
+        folders = 0
         problems: list[str] = []
-        self._publish(start, "", [start], found, problems, most)
+        for name, path, problem in self._reached(start, "", [start]):
+            if problem:
+                problems.append(problem)
+            elif path in self.folders:
+                folders += 1
+            else:
+                found[name] = path
+            # Links to folders without files make many, too.
+            if most and max(len(found), folders, len(problems)) > most:
+                raise SourceError(
+                    f"it would be more than {most} files or folders, its links counted, and "
+                    f"app_source_max_files is {most}"
+                )
         if problems:
             raise SourceError(". ".join(problems))
         return found
 
-    def _publish(
-        self,
-        folder: str,
-        below: str,
-        way: list[str],
-        found: dict[str, str],
-        problems: list[str],
-        most: int,
-    ) -> None:
+    def _reached(self, folder: str, below: str, way: list[str]) -> Iterator[tuple[str, str, str]]:
+        """Name what is below a folder, where each file or folder is, and what is wrong with it."""
         for part in sorted(self.folders[folder]):
             if part.startswith(".") and part != WELL_KNOWN:
                 continue
             path, name = f"{folder}/{part}", f"{below}{part}"
-            real = path
+            real, problem = path, ""
             if self.links.get(path) is not None:
                 try:
                     real = self.resolve(path)
                     problem = _unfit(path, real, way)
                 except SourceError as error:
                     problem = str(error)
-                if problem:
-                    problems.append(problem)
-                    continue
-            if real in self.folders:
-                self._publish(real, f"{name}/", [*way, real], found, problems, most)
-            elif most and len(found) >= most:
-                raise SourceError(
-                    f"it would be more than {most} files, its links counted, and "
-                    f"app_source_max_files is {most}"
-                )
-            else:
-                found[name] = real
+            yield name, real, problem
+            if not problem and real in self.folders:
+                yield from self._reached(real, f"{name}/", [*way, real])
 
 
 def _unfit(path: str, real: str, way: list[str]) -> str:

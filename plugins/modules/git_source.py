@@ -176,18 +176,21 @@ def fetch(url: str, version: str, dest: Path, key: str = "") -> str:
         if not looks_bare(dest / ".git"):
             _remove(dest / ".git")
             git("init", "--quiet")
+        # Nobody else is at work here: a run that was killed has left them.
+        for lock in (dest / ".git").rglob("*.lock"):
+            lock.unlink()
         commit = resolve(git("ls-remote", "--", url), version)
         try:
             commit = git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}").strip()
         except GitError:
             commit = _download(git, url, commit)
-        # Nobody else is at work here: a run that was killed has left it.
-        (dest / ".git/index.lock").unlink(missing_ok=True)
         # Submodules' addresses may be relative to the repository's own.
         git("config", "remote.origin.url", url)
         git("checkout", "--quiet", "--force", "--detach", commit)
         git("clean", "--quiet", "-ffdx")
         if (dest / ".gitmodules").exists():
+            # An earlier fetch has written down where they came from then.
+            git("submodule", "sync", "--quiet", "--recursive")
             git("submodule", "update", "--quiet", "--init", "--recursive", "--force")
         return commit
 

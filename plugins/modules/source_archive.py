@@ -259,7 +259,9 @@ def lacking(tree: Tree, needs: dict[str, list[str]]) -> list[str]:
         if wrong:
             problems.append(f"{variable}: {wrong}. {MEND_LINK}")
         elif not there:
-            missing = f"the source has no {' or '.join(wanted)}, or its .gitignore names it."
+            missing = (
+                f"the source has no {' or '.join(wanted)}, or .gitignore or .dockerignore names it."
+            )
             problems.append(f"{variable}: {missing}")
     return problems
 

@@ -89,10 +89,12 @@ def is_published(source: Path, dest: Path, files: dict[str, str]) -> bool:
     if dest.is_symlink() or not dest.is_dir():
         return False
     found = set()
-    for folder, _, names in os.walk(dest):
+    for folder, folders, names in os.walk(dest):
         if stat.S_IMODE(Path(folder).lstat().st_mode) != FOLDER_MODE:
             return False
-        found |= {Path(folder, name).relative_to(dest).as_posix() for name in names}
+        # A link to a folder is none that `os.walk` would enter.
+        links = [name for name in folders if Path(folder, name).is_symlink()]
+        found |= {Path(folder, name).relative_to(dest).as_posix() for name in [*names, *links]}
     if found != set(files):
         return False
     for name, path in files.items():

@@ -5,6 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 import yaml
 from module_utils.app import App, entry_options
@@ -117,6 +118,17 @@ def test_volumes_of_two_apps_keep_apart() -> None:
     entries = [{"name": "a", "volumes": ["/b-c/"]}, {"name": "a-b", "volumes": ["/c"]}]
     names = [volume["name"] for entry in entries for volume in shop(**entry).mounts]
     assert names == ["a.b-c", "a-b.c"]
+
+
+def test_a_dockerfile_mounts_no_cache_of_other_apps() -> None:
+    tasks = yaml.safe_load((ROOT / "roles/app/tasks/build.yml").read_text())
+    [block] = [task["block"] for task in tasks if "block" in task]
+    [build] = [task for task in block if "community.docker.docker_image_build" in task]
+    name = build["community.docker.docker_image_build"]["args"]["BUILDKIT_CACHE_MOUNT_NS"]
+    shop = {"app_entry": {"name": "shop"}}
+    assert jinja2.Template(name).render(**shop, __app_is_own=True) == "shop"
+    # With our recipe no step but the installation of dependencies has one.
+    assert jinja2.Template(name).render(**shop, __app_is_own=False) == ""
 
 
 def test_a_dockerfile_gets_the_secrets_that_its_entry_names() -> None:

@@ -316,6 +316,23 @@ def test_what_is_wrong_is_quoted_before_what_surrounds_it() -> None:
     assert "cannot open the file" in text and len(text) <= 300
 
 
+@pytest.mark.parametrize(
+    ("line", "left"),
+    [
+        (
+            "__main__.py: error: no such option: --force",
+            "__main__.py: error: no such option: --force",
+        ),
+        ("cannot import __file__", "cannot import __file__"),
+        ("@    WARNING: THE KEY HAS CHANGED!     @", "WARNING: THE KEY HAS CHANGED!"),
+        ("=====ERROR=====", "ERROR"),
+        ("## --- fatal: it failed ---", "fatal: it failed"),
+    ],
+)
+def test_frames_are_left_out_and_names_are_not(line: str, left: str) -> None:
+    assert quote(f"{line}\n========\n") == left
+
+
 def test_a_line_that_is_too_long_is_cut_after_a_sentence_or_a_word() -> None:
     sentences = "This went wrong. " * 30
     assert quote(sentences).endswith("wrong.") and len(quote(sentences)) <= 300

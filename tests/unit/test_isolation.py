@@ -103,6 +103,22 @@ def test_other_tables_are_left_alone() -> None:
     ]
 
 
+def test_what_nft_refuses_is_named_without_the_rules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule = "iifname { " + ", ".join(f'"br-{n:012}"' for n in range(40)) + " } reject"
+    where = "/opt/flask-vps/isolation/rules.new:7:3-9: Error:"
+    said = f"{where} Could not process rule: No such file or directory\n{rule}\n  ^^^^^^^\n" * 2
+    program = tmp_path / "nft"
+    program.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{said}END\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(SystemExit, match=r"No such file or directory\)\. The kernel") as stopped:
+        isolate._load(tmp_path / "rules")
+    assert "^^" not in str(stopped.value)
+    assert "br-" not in str(stopped.value)
+
+
 @pytest.mark.skipif(not shutil.which("nft"), reason="nft is not on this machine")
 @pytest.mark.parametrize(
     "given",

@@ -1019,6 +1019,16 @@ def test_the_shipped_inventories_hold_no_unknown_name() -> None:
             assert set(app) - set(ENTRY) == set()
 
 
+@pytest.mark.parametrize("key", ["static", "folder", "dockerfile"])
+@pytest.mark.parametrize("target", ["/opt/flask-vps/apps/other/releases/0123", "/etc", "../.."])
+def test_a_link_out_of_the_source_is_told_from_a_typo(source: Path, key: str, target: str) -> None:
+    values = good(source)
+    (source / "pub").symlink_to(target)
+    values["apps"][0].update({key: "pub", "port": 8000})
+    text = "\n".join(map(str, findings(values)))
+    assert f"apps.shop.{key} = 'pub': leads out of the folder by a link" in text
+
+
 @pytest.mark.parametrize("name", ["build_network", "app_build_network", "images_build_network"])
 def test_builds_on_the_host_s_network_are_warned_of(source: Path, name: str) -> None:
     values = {**good(source), name: "host"}

@@ -1,6 +1,7 @@
 """No word of a source is run by git, whatever the source looks like."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -218,6 +219,18 @@ def test_a_checkout_without_its_repository_is_made_anew(tmp_path: Path, program:
     assert not (tmp_path / MARK).exists()
 
 
+@pytest.mark.parametrize("name", ["index", "shallow", "config", "HEAD"])
+def test_locks_that_a_killed_run_has_left_stop_nobody(tmp_path: Path, name: str) -> None:
+    origin, dest = repository(tmp_path / "origin"), tmp_path / "dest"
+    dest.mkdir()
+    fetch(f"file://{origin}", "", dest)
+    (dest / f".git/{name}.lock").write_text("")
+    (origin / "app.py").write_text("two\n")
+    git(origin, "commit", "--quiet", "--all", "--message=two")
+    fetch(f"file://{origin}", "", dest)
+    assert (dest / "app.py").read_text() == "two\n"
+
+
 @pytest.mark.parametrize("url", ["ext::sh -c touch% {mark}", "file://{folder}/inner"])
 def test_a_submodule_s_address_runs_nothing_and_is_no_folder_here(tmp_path: Path, url: str) -> None:
     inner = repository(tmp_path / "inner")
@@ -255,6 +268,42 @@ def test_submodules_of_an_address_are_there(
         source_files(dest)
 
 
+def test_a_submodule_that_has_moved_is_fetched_from_its_new_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(run.__globals__["OPTIONS"], "protocol.file.allow", "always")
+    allow = ("-c", "protocol.file.allow=always")
+    origin, moved = repository(tmp_path / "origin"), repository(tmp_path / "moved")
+    (moved / "new.py").write_text("")
+    git(moved, "add", ".")
+    git(moved, "commit", "--quiet", "--message=two")
+    git(origin, *allow, "submodule", "--quiet", "add", str(repository(tmp_path / "inner")), "m")
+    git(origin, "commit", "--quiet", "--all", "--message=two")
+    dest = tmp_path / "dest"
+    dest.mkdir()
+    fetch(f"file://{origin}", "", dest)
+    git(origin, "config", "--file", ".gitmodules", "submodule.m.url", str(moved))
+    git(origin / "m", *allow, "fetch", "--quiet", str(moved), "main")
+    git(origin / "m", "checkout", "--quiet", "FETCH_HEAD")
+    git(origin, "commit", "--quiet", "--all", "--message=three")
+    fetch(f"file://{origin}", "", dest)
+    assert (dest / "m/new.py").exists()
+
+
+def test_a_broken_commit_does_not_spoil_the_fetch_of_the_next_one(tmp_path: Path) -> None:
+    origin, dest = repository(tmp_path / "origin"), tmp_path / "dest"
+    dest.mkdir()
+    (origin / ".gitmodules").write_text("what is this\n")
+    git(origin, "add", ".")
+    git(origin, "commit", "--quiet", "--message=two")
+    with pytest.raises(GitError, match=r"bad config line 1 in file .*\.gitmodules"):
+        fetch(f"file://{origin}", "", dest)
+    git(origin, "rm", "--quiet", "--force", ".gitmodules")
+    git(origin, "commit", "--quiet", "--message=three")
+    fetch(f"file://{origin}", "", dest)
+    assert [file.name for file in source_files(dest)] == ["app.py", "requirements.txt"]
+
+
 def test_commits_are_named_without_git(tmp_path: Path) -> None:
     folder = repository(tmp_path / "source")
     tree = work_tree(folder)
@@ -272,11 +321,41 @@ def test_commits_are_named_without_git(tmp_path: Path) -> None:
     assert [file.name for file in source_files(other)] == ["app.py", "requirements.txt"]
 
 
+@pytest.mark.parametrize("name", ["[id]", ":(top)x", "*", ":!app"])
+def test_names_of_folders_are_no_patterns(tmp_path: Path, name: str) -> None:
+    folder = repository(tmp_path / "source")
+    (folder / name).mkdir()
+    (folder / name / "a.py").write_text("one\n")
+    git(folder, "--literal-pathspecs", "add", name)
+    git(folder, "commit", "--quiet", "--message=two")
+    tree = work_tree(folder)
+    (folder / "app.py").write_text("changed\n")
+    assert not tree.commit(folder / name).endswith("-dirty")
+    (folder / name / "a.py").write_text("changed\n")
+    assert tree.commit(folder / name).endswith("-dirty")
+    assert [file.name for file in source_files(folder / name)] == ["a.py"]
+
+
+@pytest.mark.parametrize("name", ["[id]", ":(top)x"])
+def test_such_a_folder_may_be_ignored(tmp_path: Path, name: str) -> None:
+    folder = repository(tmp_path / "source")
+    (folder / name).mkdir()
+    (folder / name / "a.py").write_text("one\n")
+    (folder / ".gitignore").write_text(f"/{name.replace('[', chr(92) + '[')}\n")
+    assert [file.name for file in source_files(folder / name)] == ["a.py"]
+
+
 def test_no_other_place_calls_git() -> None:
     files = [*(ROOT / "plugins").rglob("*.py"), *(ROOT / "scripts").glob("*")]
     calls = [f for f in files if f.is_file() and '"git"' in f.read_text(errors="replace")]
     assert [file.name for file in calls] == ["safe_git.py"]
-    tasks = [
-        f for f in (ROOT / "roles").glob("*/tasks/*.yml") if "ansible.builtin.git" in f.read_text()
-    ]
+    asks = re.compile(
+        r"ansible\.builtin\.git\b|\bgit (-[cC]|clone|describe|fetch|log|rev-parse|status) "
+    )
+    yaml = [*(ROOT / "roles").glob("*/*/*.yml"), *(ROOT / "playbooks").rglob("*.yml")]
+    tasks = [file for file in yaml if asks.search(file.read_text())]
     assert tasks == []
+    # On the server the build of an image would, in the source and as root.
+    text = (ROOT / "roles/app/tasks/build.yml").read_text()
+    builds = [line for line in text.splitlines() if "docker_image_build:" in line]
+    assert text.count('environment: {BUILDX_GIT_INFO: "false"}') == len(builds) == 1

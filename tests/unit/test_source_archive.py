@@ -48,6 +48,15 @@ def test_the_choice_is_gits_own(tmp_path: Path) -> None:
     assert sorted(listed(tmp_path)) == sorted(git.stdout.split())
 
 
+def test_lists_that_windows_has_written_count(tmp_path: Path) -> None:
+    write(tmp_path, "a.py", "secrets.json", "x.log", "b.md")
+    (tmp_path / ".gitignore").write_bytes(b"\xef\xbb\xbfsecrets.json\r\n*.log\r\n")
+    (tmp_path / ".dockerignore").write_bytes(b"\xef\xbb\xbf*.md\r\n")
+    assert listed(tmp_path) == [".dockerignore", ".gitignore", "a.py", "b.md"]
+    kept = [file.name for file in source_files(tmp_path, dockerignore=True)]
+    assert kept == [".dockerignore", ".gitignore", "a.py"]
+
+
 def test_archive_is_the_same_wherever_and_whenever_it_is_packed(tmp_path: Path) -> None:
     for place in ("one", "two"):
         write(tmp_path / place, "b.py", "a/x.py")
@@ -82,7 +91,7 @@ def test_what_an_entry_names_must_be_packed(tmp_path: Path) -> None:
     assert problems(dockerfile="docker/Dockerfile", static="web") == []
     # On the disk, and not in the archive.
     assert problems(static="dist") == [
-        "apps.shop.static: the source has no dist, or its .gitignore names it."
+        "apps.shop.static: the source has no dist, or .gitignore or .dockerignore names it."
     ]
     assert (
         "apps.shop.dockerfile: the source has no Dockerfile" in problems(dockerfile="Dockerfile")[0]

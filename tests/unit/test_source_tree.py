@@ -1,5 +1,6 @@
 """What a source consists of, where its links lead, and how much it may be."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -108,6 +109,51 @@ def test_a_folder_that_git_ignores_goes_by_its_own_file(tmp_path: Path) -> None:
     # With one file in it that git tracks, git is asked again.
     git(tmp_path, "add", "--force", ".local/app/app.py")
     assert listed(tmp_path / ".local/app") == ["app.py"]
+
+
+@pytest.mark.parametrize("pattern", ["/backend/*", "backend/**", "*"])
+def test_patterns_that_spare_a_few_files_do_not_ignore_the_folder(
+    tmp_path: Path, pattern: str
+) -> None:
+    # Nothing is committed yet.
+    write(tmp_path, "backend/app.py", "backend/secrets.json")
+    (tmp_path / ".gitignore").write_text(f"{pattern}\n!*/\n!app.py\n")
+    git(tmp_path, "init", "--quiet")
+    assert listed(tmp_path / "backend") == ["app.py"]
+    # Where they spare none, nothing is sent, rather than all.
+    (tmp_path / ".gitignore").write_text("/backend/*\n")
+    assert listed(tmp_path / "backend") == []
+
+
+def test_the_other_patterns_of_parent_folders_count_in_an_ignored_folder(tmp_path: Path) -> None:
+    write(tmp_path, "apps/shop/app.py", "apps/shop/secrets.json", "apps/shop/out/x")
+    write(tmp_path, "apps/shop/local.cfg", "apps/shop/keep/secrets.json")
+    (tmp_path / ".gitignore").write_text("secrets.json\n/apps/\n!/apps/nothing\n")
+    (tmp_path / "apps/.gitignore").write_text("/shop/out/\n")
+    (tmp_path / "apps/shop/keep/.gitignore").write_text("!secrets.json\n")
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / ".git/info/exclude").write_text("local.cfg\n")
+    assert listed(tmp_path / "apps/shop") == ["app.py", "keep/.gitignore", "keep/secrets.json"]
+
+
+def test_a_work_tree_within_a_plain_folder_is_asked_as_well(tmp_path: Path) -> None:
+    clone = tmp_path / "lib/clone"
+    write(clone, "a.py", "secrets.json", "noise.log", "tracked.log")
+    (clone / ".gitignore").write_text("*.log\n")
+    commit(clone)
+    git(clone, "add", "--force", "tracked.log")
+    git(clone, "rm", "--quiet", "--cached", "secrets.json")
+    (clone / ".git/info/exclude").write_text("secrets.json\n")
+    write(tmp_path, "app.py", "junk/.git", "junk/secrets.json")
+    (tmp_path / ".gitignore").write_text("junk/secrets.json\n")
+    names = [f"lib/clone/{name}" for name in (".gitignore", "a.py", "tracked.log")]
+    assert listed(tmp_path) == [".gitignore", "app.py", *names]
+
+
+def test_no_pattern_brings_back_what_never_leaves(tmp_path: Path) -> None:
+    write(tmp_path, "app.py", ".env", ".env.local", "sub/.env", "sub/.git", "x/.git/config")
+    (tmp_path / ".gitignore").write_text("!.env*\n!.git\n!sub/.git\n")
+    assert listed(tmp_path) == [".gitignore", "app.py"]
 
 
 def test_a_file_behind_a_link_is_not_read(tmp_path: Path) -> None:
@@ -276,6 +322,31 @@ def test_many_files_out_of_few_are_too_many() -> None:
     links["static/bomb"] = "../f0"
     with pytest.raises(SourceError, match="app_source_max_files is 1000"):
         Tree(links).published("static", most=1000)
+    # Folders as well, of which no file is served.
+    del links["f20/file"], links["static/a/0"]
+    links["f20/.hidden"] = None
+    with pytest.raises(SourceError, match="app_source_max_files is 1000"):
+        Tree(links).published("static", most=1000)
+
+
+@pytest.mark.parametrize("depth", [250, 1500])
+def test_folders_are_nested_only_so_deep(tmp_path: Path, depth: int) -> None:
+    # Their path is too long for the system to take it at once.
+    folder = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("a", dir_fd=folder)
+        below = os.open("a", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = below
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=folder))
+    os.close(folder)
+    try:
+        assert "nested more than 200 deep" in pack(tmp_path)["msg"]
+        git(tmp_path, "init", "--quiet")
+        assert "nested more than 200 deep" in pack(tmp_path)["msg"]
+    finally:
+        # Python would not get to the end of it.
+        subprocess.run(["rm", "-rf", tmp_path / "a"], check=True)
 
 
 # -- on the server ---------------------------------------------------------------------------------
@@ -310,6 +381,9 @@ def test_static_files_are_published_whole_plain_and_once(source: Path, tmp_path:
     assert publish(source, dest)["changed"]
     assert names["link.css"].read_text() == "static/sub/b.css"
     assert not (dest / "leaked.py").exists()
+    (dest / "sub/conf").symlink_to("/etc")
+    assert publish(source, dest)["changed"]
+    assert not (dest / "sub/conf").is_symlink()
 
 
 def test_a_link_out_is_seen_on_the_server_too(source: Path, tmp_path: Path) -> None:
