@@ -76,7 +76,6 @@ APART = debian12 engine
 FIRST = default ubuntu deploy
 
 .PHONY: test-molecule
-test-molecule: export PYTHONPATH := $(CURDIR)/molecule/shared/bytecode
 test-molecule: .venv/.locked ## All Molecule scenarios, in throwaway servers (LANE_1=, LANE_2=, LANE_3=: which ones)
 	@mkdir -p .cache
 	clean() {
@@ -109,7 +108,7 @@ test-scenarios:
 		else
 			molecule test --destroy=never -s $$scenario
 			# The next ones find the server there and set up.
-			export CREATE_PLAYBOOK=created.yml SITE_PLAYBOOK=playbooks/deploy.yml
+			export CREATE_PLAYBOOK=molecule/shared/created.yml SITE_PLAYBOOK=playbooks/deploy.yml
 		fi
 	done
 	for scenario in $(filter $(FIRST),$(SCENARIOS)); do
