@@ -105,8 +105,8 @@ class Campaign:
         tasks.write_text("")
         environment = {
             **os.environ,
-            "ANSIBLE_CALLBACK_PLUGINS": f"{ROOT / 'bench/callback'}:{ROOT / 'plugins/callback'}",
-            "ANSIBLE_CALLBACKS_ENABLED": "tasks,kept_modules",
+            "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "bench/callback"),
+            "ANSIBLE_CALLBACKS_ENABLED": "tasks",
             "TASKS_FILE": str(tasks),
             "KILL_AT_TASK": kill_at,
             "ANSIBLE_FORCE_COLOR": "false",
