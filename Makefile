@@ -125,7 +125,7 @@ bench-deploy: .venv/.locked ## Measure 50 deploys, 10 rollbacks, 10 broken relea
 	@VIRTUAL_ENV="$$PWD/.venv" PDM_IGNORE_SAVED_PYTHON=1 .venv/pdm/bin/pdm sync --quiet -G :all
 	# More than 60 requests a second keep two cores busy that are controller, server and visitors in one.
 	export DEPLOY_GOOD=$${DEPLOY_GOOD:-50} DEPLOY_ROLLBACKS=$${DEPLOY_ROLLBACKS:-10} DEPLOY_BROKEN=$${DEPLOY_BROKEN:-10}
-	export DEPLOY_RATE=$${DEPLOY_RATE:-60} DEPLOY_QUIET=60 DEPLOY_PLOT=1
+	export DEPLOY_RATE=$${DEPLOY_RATE:-60} DEPLOY_QUIET=60 DEPLOY_NICE=1 DEPLOY_PLOT=1
 	molecule test -s deploy
 	cat .cache/bench/deploys.txt
 	echo "Latency over time: .cache/bench/deploys.png"
