@@ -1,11 +1,15 @@
-"""How the tests under load run playbooks."""
+"""How the tests under load run playbooks, and where those of chaos kill them."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from bench.campaign import Campaign
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(("nice", "added"), [(False, 0), (True, 10)])
@@ -24,3 +28,24 @@ def test_only_a_nice_campaign_lowers_the_priority(
     )
     before = os.getpriority(os.PRIO_PROCESS, 0)
     assert int(campaign.play("deploy.yml").output) == min(before + added, 19)
+
+
+def _kills(seed: int) -> str:
+    """List the tests of chaos, each with the task at which it kills a deploy."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--collect-only", "molecule/chaos/tests"],
+        cwd=ROOT,
+        env={**os.environ, "SITE_DIR": "/nowhere", "CHAOS_SEED": str(seed)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return "".join(line for line in done.stdout.splitlines(keepends=True) if "::" in line)
+
+
+def test_a_seed_repeats_a_sample_of_kills() -> None:
+    samples = [_kills(seed) for seed in range(3)]
+    assert "test_killed_controller[App | " in samples[0]
+    assert samples[0] == _kills(0)
+    assert len(set(samples)) > 1
