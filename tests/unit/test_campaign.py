@@ -45,7 +45,7 @@ def _kills(seed: int) -> str:
 
 
 def test_a_seed_repeats_a_sample_of_kills() -> None:
-    samples = [_kills(seed) for seed in range(3)]
-    assert "test_killed_controller[App | " in samples[0]
-    assert samples[0] == _kills(0)
-    assert len(set(samples)) > 1
+    sample = _kills(0)
+    assert "test_killed_controller[App | " in sample
+    assert _kills(0) == sample
+    assert _kills(1) != sample
