@@ -53,7 +53,7 @@ test test-molecule: .venv/.locked
 	@trap 'make --no-print-directory test-clean' EXIT
 	# Molecule's steps are printed here as they begin and end.
 	exec 3>&1
-	$(PARALLEL) molecule-create $(CHECKS) $(MOLECULE)
+	$(PARALLEL) test-server $(CHECKS) $(MOLECULE)
 
 .PHONY: test-quick
 test-quick: .venv/.locked ## Lint, unit tests, the app's tests (5 minutes)
@@ -81,22 +81,22 @@ test-app: .venv/.locked ## The tests of the app in app/
 test-vagrant: ## Whether Vagrant accepts the Vagrantfile
 	@scripts/test-vagrant
 
-# Both may install packages on this machine, as `molecule create` may: one at a time.
+# Install Docker and build the images of servers, once and before scenarios boot theirs side by side.
+.PHONY: test-server
+test-server: .venv/.locked
+	@ansible-playbook -i inventory/local -i molecule/shared/inventory playbooks/dev.yml
+
+# All of these may install packages on this machine, which only one can do at a time.
 .PHONY: test-installing
-test-installing: molecule-create
+test-installing: test-server
 	@scripts/test-app
 	scripts/test-vagrant
-
-# Docker and the images of servers, for all that run side by side.
-.PHONY: molecule-create
-molecule-create: .venv/.locked
-	@molecule create -s default
 
 # `molecule test -s NAME` runs a scenario alone. Side by side they form a chain for each job. The checks and `engine` fill
 # the time until `default` has built the images and wheels that the others load.
 SCENARIOS = default deploy chaos browser hostile sources ubuntu contract apps debian12 engine
 MOLECULE = $(SCENARIOS:%=molecule-%)
-molecule-default molecule-engine: molecule-create
+molecule-default molecule-engine: test-server
 molecule-deploy molecule-browser molecule-ubuntu: molecule-default
 # On the server of the one before.
 molecule-chaos: molecule-deploy

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CHECKS = ("ansible-lint", "hadolint", "pytest", "ruff", "shellcheck", "yamllint")
-# molecule ACTION -s SCENARIO
+# Called as: molecule ACTION -s SCENARIO
 MOLECULE = """\
 #!/bin/sh
 echo "$1 $3 begins" >> log.txt
@@ -33,6 +33,7 @@ class Project:
         for name in (*programs, "scripts/test-app", "scripts/test-vagrant", "scripts/bootstrap"):
             self.write(name, f"#!/bin/sh\necho '{Path(name).name} runs'\n")
         self.write(".venv/bin/git", "#!/bin/sh\n")
+        self.write(".venv/bin/ansible-playbook", "#!/bin/sh\necho booted >> log.txt\n")
         self.write(".venv/bin/molecule", MOLECULE)
         self.write("pdm.lock", "")
         self.write(".venv/.locked", "")
@@ -73,6 +74,8 @@ def test_each_output_is_in_one_piece(project: Project) -> None:
     for first in [line for line in lines if line.endswith(", first line")]:
         last = first.replace("first", "last")
         assert lines[lines.index(first) + 1] == last
+    # Docker and the images of servers come first.
+    assert project.log()[0] == "booted"
     ran = [line.split()[1] for line in project.log() if line.startswith("test ")]
     assert len(set(ran)) == 11
     # They did run side by side: some scenario began while another one was at work.
