@@ -39,9 +39,25 @@ vault: ROTATE =
 vault: .venv/.locked ## Write inventory/ENV's encrypted secrets, or add missing ones (ENV=prod, ROTATE=app.NAME)
 	@scripts/vault $(if $(ROTATE),--rotate "$(ROTATE)") "inventory/$(ENV)"
 
+# Each job's output is printed in one piece when the job ends.
+PARALLEL = make --jobs=3 --output-sync --no-print-directory
+
 .PHONY: test
-test: ## Lint, unit tests, the app's tests, all Molecule scenarios
-	@make test-molecule CHECKS="lint test-unit test-app test-vagrant"
+test: CHECKS = lint test-unit test-installing
+test: ## Lint, unit tests, the app's tests, all Molecule scenarios (40 minutes on 2 cores)
+
+.PHONY: test-molecule
+test-molecule: ## All Molecule scenarios, in throwaway servers
+
+test test-molecule: .venv/.locked
+	@trap 'make --no-print-directory test-clean' EXIT
+	# Molecule's steps are printed here as they begin and end.
+	exec 3>&1
+	$(PARALLEL) test-server $(CHECKS) $(MOLECULE)
+
+.PHONY: test-quick
+test-quick: .venv/.locked ## Lint, unit tests, the app's tests (5 minutes)
+	@$(PARALLEL) lint test-unit test-app
 
 .PHONY: lint
 lint: .venv/.locked ## All linters, no skips
@@ -65,68 +81,62 @@ test-app: .venv/.locked ## The tests of the app in app/
 test-vagrant: ## Whether Vagrant accepts the Vagrantfile
 	@scripts/test-vagrant
 
-# Three lanes side by side, as a scenario waits for a good part of its time. Those of a lane that share a server stand in
-# the order in which they can.
-LANE_1 = default browser hostile apps sources
-LANE_2 = debian12 ubuntu contract
-LANE_3 = deploy chaos engine
-# Each has a server of its own.
-APART = debian12 engine
-# Each makes the server that the others of its lane share.
-FIRST = default ubuntu deploy
+# Install Docker and build the images of servers, once and before scenarios boot theirs side by side.
+.PHONY: test-server
+test-server: .venv/.locked
+	@ansible-playbook -i inventory/local -i molecule/shared/inventory playbooks/dev.yml
 
-.PHONY: test-molecule
-test-molecule: export PYTHONPATH := $(CURDIR)/molecule/shared/bytecode
-test-molecule: .venv/.locked ## All Molecule scenarios, in throwaway servers (LANE_1=, LANE_2=, LANE_3=: which ones)
+# All of these may install packages on this machine, which only one can do at a time.
+.PHONY: test-installing
+test-installing: test-server
+	@scripts/test-app
+	scripts/test-vagrant
+
+# `molecule test -s NAME` runs a scenario alone. Side by side they form a chain for each job. The checks and `engine` fill
+# the time until `default` has built the images and wheels that the others load.
+SCENARIOS = default deploy chaos browser hostile sources ubuntu contract apps debian12 engine
+MOLECULE = $(SCENARIOS:%=molecule-%)
+molecule-default molecule-engine: test-server
+molecule-deploy molecule-browser molecule-ubuntu: molecule-default
+# On the server of the one before.
+molecule-chaos: molecule-deploy
+molecule-hostile: molecule-browser
+molecule-sources: molecule-hostile
+molecule-contract: molecule-ubuntu
+# On servers of their own, where the chains are short.
+molecule-apps: molecule-contract
+molecule-debian12: molecule-sources
+
+# Visitors and deploys go first, as the load lasts for as long as the deploys do.
+NICE = nice
+molecule-deploy: private NICE =
+
+.PHONY: $(MOLECULE)
+$(MOLECULE): molecule-%: .venv/.locked
+	@{ : >&3; } 2>/dev/null || exec 3>/dev/null
+	$(NICE) molecule test -s $* 2>&1 | tee >(grep --line-buffered Execut >&3)
+
+# One scenario for each server.
+SERVERS = default ubuntu deploy apps debian12 engine
+
+.PHONY: test-clean
+test-clean: .venv/.locked ## Remove the servers that scenarios have left
 	@mkdir -p .cache
-	clean() {
-		{
-			printf '%s\n' "$$@" | xargs -r -P 2 -n 1 molecule destroy -s
-			molecule reset $(addprefix -s ,$(sort $(LANE_1) $(LANE_2) $(LANE_3)))
-		} >.cache/destroy.log 2>&1 || { cat .cache/destroy.log; return 1; }
-	}
-	# Lanes end with their servers, unless something ends them.
-	trap 'clean $(FIRST) $(APART)' EXIT
-	clean $(FIRST)
-	# All lanes need the engine and the images of servers.
-	scripts/side-by-side 1="molecule create -s default" $(if $(CHECKS),2="make $(word 1,$(CHECKS))")
-	# What default builds on its server, the other lanes wait for: there is time for checks that need no server.
-	export IMAGES_AWAITED='$(filter default,$(LANE_1))'
-	# The load of deploys lasts as long as they do, so the other lanes step back.
-	# Not by make's own name for itself: it would run the whole of this where `make -n` only asks what it would do.
-	scripts/side-by-side \
-		1="nice make test-scenarios SCENARIOS='$(LANE_1)'" \
-		2="$(if $(CHECKS),nice make $(wordlist 3,9,$(CHECKS)) &&) nice make test-scenarios SCENARIOS='$(LANE_2)'" \
-		3="$(if $(CHECKS),nice make $(word 2,$(CHECKS)) &&) make test-scenarios SCENARIOS='$(LANE_3)'"
-	trap clean EXIT
-
-.PHONY: test-scenarios
-test-scenarios:
-	@for scenario in $(SCENARIOS); do
-		echo "== $$scenario, $$(date +%T)"
-		if [[ " $(APART) " == *" $$scenario "* ]]; then
-			env -u CREATE_PLAYBOOK -u SITE_PLAYBOOK molecule test -s $$scenario
-		else
-			molecule test --destroy=never -s $$scenario
-			# The next ones find the server there and set up.
-			export CREATE_PLAYBOOK=created.yml SITE_PLAYBOOK=playbooks/deploy.yml
-		fi
-	done
-	for scenario in $(filter $(FIRST),$(SCENARIOS)); do
-		molecule destroy -s $$scenario
-	done
-	echo "== done, $$(date +%T)"
+	printf '%s\n' $(SERVERS) | xargs -P 3 -n 1 molecule destroy -s >.cache/destroy.log 2>&1 ||
+		{ cat .cache/destroy.log; exit 1; }
 
 .PHONY: test-chaos
 test-chaos: .venv/.locked ## Kill a deploy at every one of its tasks (hours)
-	@CHAOS_RANDOM=1000 molecule test -s chaos
+	@trap 'molecule destroy -s chaos' EXIT
+	CHAOS_RANDOM=1000 molecule test -s chaos
 
 .PHONY: bench-deploy
 bench-deploy: .venv/.locked ## Measure 50 deploys, 10 rollbacks, 10 broken releases under load (an hour)
 	@VIRTUAL_ENV="$$PWD/.venv" PDM_IGNORE_SAVED_PYTHON=1 .venv/pdm/bin/pdm sync --quiet -G :all
 	# More than 60 requests a second keep two cores busy that are controller, server and visitors in one.
 	export DEPLOY_GOOD=$${DEPLOY_GOOD:-50} DEPLOY_ROLLBACKS=$${DEPLOY_ROLLBACKS:-10} DEPLOY_BROKEN=$${DEPLOY_BROKEN:-10}
-	export DEPLOY_RATE=$${DEPLOY_RATE:-60} DEPLOY_QUIET=60 DEPLOY_PLOT=1
+	export DEPLOY_RATE=$${DEPLOY_RATE:-60} DEPLOY_QUIET=60 DEPLOY_NICE=1 DEPLOY_PLOT=1
+	trap 'molecule destroy -s deploy' EXIT
 	molecule test -s deploy
 	cat .cache/bench/deploys.txt
 	echo "Latency over time: .cache/bench/deploys.png"

@@ -1,4 +1,5 @@
 import functools
+import itertools
 import json
 import re
 import subprocess
@@ -9,9 +10,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 LISTS = dict(re.findall(r"^(\w+) =(.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE))
-LANES = [LISTS[f"LANE_{number}"].split() for number in (1, 2, 3)]
-APART = set(LISTS["APART"].split())
-FIRST = LISTS["FIRST"].split()
+SCENARIOS = LISTS["SCENARIOS"].split()
 PLACE = ("dev_server", "dev_dir", "dev_ssh_port", "dev_http_port", "dev_https_port")
 
 
@@ -39,32 +38,80 @@ def _inventories(config: dict, scenario: Path) -> list[str]:
     ]
 
 
-def test_no_scenario_touches_the_server_of_make_up_or_of_another_scenario() -> None:
+@functools.cache
+def _servers() -> dict[frozenset[str], list[str]]:
+    """Group the scenarios by the server they use, in the order in which `make test` runs them."""
     base = yaml.safe_load((ROOT / ".config/molecule/config.yml").read_text())
-    places = {"make up": _place("inventory/local")}
-    for file in sorted(ROOT.glob("molecule/*/molecule.yml")):
-        config = yaml.safe_load(file.read_text()) or {}
+    found: dict[frozenset[str], list[str]] = {}
+    for name in sorted(SCENARIOS, key=lambda name: len(_before(name))):
+        scenario = ROOT / "molecule" / name
+        config = yaml.safe_load((scenario / "molecule.yml").read_text())
         own = config if "executor" in config.get("ansible", {}) else base
-        place = _place(*_inventories(own, file.parent))
-        name = file.parent.name
-        lane = next(number for number, lane in enumerate(LANES) if name in lane)
-        server = name if name in APART else f"the server of lane {lane}"
-        assert place == places.setdefault(server, place), file
+        found.setdefault(_place(*_inventories(own, scenario)), []).append(name)
+    return found
 
-    uses = Counter(value for place in places.values() for value in place)
-    shared = {value for value, count in uses.items() if count > 1}
-    # Molecule gives each scenario an ephemeral folder of its own.
-    assert {value for value in shared if "MOLECULE_EPHEMERAL_DIRECTORY" not in value} == set()
-    sharing = {f"the server of lane {n}" for n, lane in enumerate(LANES) if set(lane) - APART}
-    assert {"make up", *sharing, *APART} == set(places)
+
+@functools.cache
+def _prerequisites() -> dict[str, list[str]]:
+    """Ask make which scenarios wait for which."""
+    command = ["make", "--print-data-base", "--question"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    rules = re.findall(r"^molecule-(\w+): ([^=\n]*)$", printed, re.MULTILINE)
+    return {name: re.findall(r"molecule-(\w+)", wanted) for name, wanted in rules}
+
+
+def _before(name: str) -> set[str]:
+    """List the scenarios that end before another one begins."""
+    wanted = _prerequisites()[name]
+    return set(wanted).union(*(_before(other) for other in wanted))
+
+
+def _steps(name: str) -> list[str]:
+    file = ROOT / "molecule" / name / "molecule.yml"
+    return yaml.safe_load(file.read_text())["scenario"]["test_sequence"]
 
 
 def test_make_runs_every_scenario_once() -> None:
-    scenarios = sorted(p.parent.name for p in ROOT.glob("molecule/*/molecule.yml"))
-    assert sorted(name for lane in LANES for name in lane) == scenarios
-    # Whose `destroy` removes the server that the lane shares.
-    for lane, first in zip((lane for lane in LANES if set(lane) - APART), FIRST, strict=True):
-        assert next(name for name in lane if name not in APART) == first
+    assert sorted(SCENARIOS) == sorted(p.parent.name for p in ROOT.glob("molecule/*/molecule.yml"))
+
+
+def test_no_scenario_touches_the_server_of_make_up_or_part_of_another_scenarios() -> None:
+    places = [_place("inventory/local"), *_servers()]
+    uses = Counter(value for place in places for value in place)
+    shared = {value for value, count in uses.items() if count > 1}
+    # Molecule gives each scenario an ephemeral folder of its own.
+    assert {value for value in shared if "MOLECULE_EPHEMERAL_DIRECTORY" not in value} == set()
+
+
+def test_scenarios_that_share_a_server_run_one_after_another() -> None:
+    assert sorted(len(names) for names in _servers().values()) == [1, 1, 1, 2, 2, 4]
+    for names in _servers().values():
+        for earlier, later in itertools.pairwise(names):
+            assert earlier in _before(later)
+
+
+def test_a_scenario_begins_with_a_bare_server_or_with_any_that_is_up() -> None:
+    for first, *others in _servers().values():
+        # Only the last scenario of a server may end with its removal.
+        assert _steps(first)[0] == "destroy"
+        assert ("destroy" in _steps(first)[1:]) == (not others)
+        for name in others:
+            # Molecule skips the first two for good once they were done, on whichever server.
+            assert not {"create", "prepare", "destroy"} & set(_steps(name))
+            plays = [file.read_text() for file in (ROOT / "molecule" / name).glob("*.yml")]
+            assert any(re.search(r"playbooks/dev\.yml|shared/up\.yml", play) for play in plays)
+
+
+def test_the_servers_of_all_scenarios_are_removed_in_the_end() -> None:
+    names = LISTS["SERVERS"].split()
+    assert [len({*names} & {*group}) for group in _servers().values()] == [1] * len(names)
+
+
+def test_images_are_built_before_they_are_loaded() -> None:
+    loading = re.compile(r"shared/(site|up|images)\.yml")
+    for name in set(SCENARIOS) - {"default"}:
+        plays = [file.read_text() for file in (ROOT / "molecule" / name).glob("*.yml")]
+        assert ("default" in _before(name)) == any(loading.search(play) for play in plays), name
 
 
 def test_every_step_of_a_scenario_runs() -> None:

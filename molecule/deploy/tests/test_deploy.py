@@ -46,6 +46,7 @@ def campaign(site: Site) -> Campaign:
         inventories=os.environ["SITE_INVENTORIES"].split(","),
         work=OUTPUT / "load",
         on_server=site.on_server,
+        nice="DEPLOY_NICE" in os.environ,
     )
     faults = 0
     with campaign.load(RATE, slow_seconds=20):
