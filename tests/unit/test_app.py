@@ -121,14 +121,14 @@ def test_volumes_of_two_apps_keep_apart() -> None:
 
 
 def test_a_dockerfile_mounts_no_cache_of_other_apps() -> None:
-    tasks = yaml.safe_load((ROOT / "roles/app/tasks/build.yml").read_text())
+    tasks = yaml.safe_load((ROOT / "roles/app/tasks/deploy/build.yml").read_text())
     [block] = [task["block"] for task in tasks if "block" in task]
     [build] = [task for task in block if "community.docker.docker_image_build" in task]
     name = build["community.docker.docker_image_build"]["args"]["BUILDKIT_CACHE_MOUNT_NS"]
     shop = {"app_entry": {"name": "shop"}}
-    assert jinja2.Template(name).render(**shop, __app_is_own=True) == "shop"
+    assert jinja2.Template(name).render(**shop, __app_model={"has_dockerfile": True}) == "shop"
     # With our recipe no step but the installation of dependencies has one.
-    assert jinja2.Template(name).render(**shop, __app_is_own=False) == ""
+    assert jinja2.Template(name).render(**shop, __app_model={"has_dockerfile": False}) == ""
 
 
 def test_a_dockerfile_gets_the_secrets_that_its_entry_names() -> None:

@@ -356,6 +356,6 @@ def test_no_other_place_calls_git() -> None:
     tasks = [file for file in yaml if asks.search(file.read_text())]
     assert tasks == []
     # On the server the build of an image would, in the source and as root.
-    text = (ROOT / "roles/app/tasks/build.yml").read_text()
+    text = (ROOT / "roles/app/tasks/deploy/build.yml").read_text()
     builds = [line for line in text.splitlines() if "docker_image_build:" in line]
     assert text.count('environment: {BUILDX_GIT_INFO: "false"}') == len(builds) == 1
