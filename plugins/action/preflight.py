@@ -39,11 +39,7 @@ MAGIC = re.compile(r"(ansible|inventory|group|play|role)_|(hostvars|groups|vars|
 
 
 class ActionModule(ActionBase):
-    """
-    Check the inventory's values and a server; nothing changes, also without check mode.
-
-    The fact C(preflight_apps) has the apps that the run is about, each completed.
-    """
+    """Check the inventory's values and a server; nothing changes, also without check mode."""
 
     _supports_check_mode = True
     _requires_connection = False
@@ -74,11 +70,11 @@ class ActionModule(ActionBase):
             found += self._look(name, given, site)
             found += _throwaway(site)
         if all(finding.warning for finding in found):
-            result["ansible_facts"] = {"preflight_apps": self._completed(site)}
+            result["preflight_apps"] = self._completed(site)
             result["_ansible_verbose_override"] = True
             if self._gathered:
                 # Later plays need not gather them again.
-                result["ansible_facts"] |= {**self._gathered, "_ansible_facts_gathered": True}
+                result["ansible_facts"] = {**self._gathered, "_ansible_facts_gathered": True}
         return _report(result, name, found)
 
     def _completed(self, site: Site) -> list[dict[str, Any]]:

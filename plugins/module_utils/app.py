@@ -187,7 +187,7 @@ class App:
                 value = (inherited or {}).get(INHERITED[key])
             values[key] = _converted(value, option)
         values["domains"] = [ascii_domain(domain) for domain in values["domains"]]
-        return cls(**values, given=dict(entry.get("given") or entry))
+        return cls(**values, given=_plain(entry.get("given") or entry))
 
     # -- what it is -------------------------------------------------------------------------------
 
@@ -362,5 +362,14 @@ def _converted(value: Any, option: Mapping[str, Any]) -> Any:
     if kind == "int":
         return None if value is None else int(str(value).strip())
     if kind in ("list", "dict"):
-        return {"list": list, "dict": dict}[kind](value or ())
+        return _plain(value or {"list": [], "dict": {}}[kind])
     return "" if value is None else str(value)
+
+
+def _plain(value: Any) -> Any:
+    """Copy a value into Python's own containers: those of Ansible cannot be copied as such."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value

@@ -27,6 +27,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+preflight_apps:
+  description: The apps that the run is about, each with a value for every key of its entry.
+  type: list
+  elements: dict
+  returned: success
 preflight_warnings:
   description: What does not keep a deployment from going on.
   type: list

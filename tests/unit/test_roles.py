@@ -3,11 +3,16 @@
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 import yaml
+from ansible.plugins.filter.core import FilterModule as CoreFilters
+from ansible.plugins.filter.mathstuff import FilterModule as MathFilters
+from ansible.plugins.filter.urls import FilterModule as UrlFilters
 
 ROOT = Path(__file__).parents[2]
 ROLES = sorted((ROOT / "roles").iterdir())
@@ -116,3 +121,58 @@ def test_collections_that_are_used_are_required() -> None:
     used = {found for file in files for found in name.findall(file.read_text())}
     wanted = yaml.safe_load((ROOT / "requirements.yml").read_text())["collections"]
     assert used == {collection["name"] for collection in wanted}
+
+
+INCLUDES = {f"ansible.builtin.{name}" for name in ("import_tasks", "include_tasks")}
+ROLE_INCLUDES = {f"ansible.builtin.{name}" for name in ("import_role", "include_role")}
+
+
+def tasks_of(file: Path) -> Iterator[dict[str, Any]]:
+    """Yield each task of a file, and those of its blocks."""
+
+    def walk(node: Any) -> Iterator[dict[str, Any]]:
+        for item in node if isinstance(node, list) else []:
+            if isinstance(item, dict):
+                yield item
+                for key in ("block", "rescue", "always", "tasks", "pre_tasks", "post_tasks"):
+                    yield from walk(item.get(key))
+
+    yield from walk(yaml.safe_load(file.read_text()))
+
+
+def test_every_file_of_tasks_that_is_included_exists() -> None:
+    files = [*ROOT.glob("roles/*/tasks/**/*.yml"), *ROOT.glob("playbooks/**/*.yml")]
+    missing, found = [], 0
+    for file in files:
+        top = next((p for p in file.parents if p.name == "tasks"), file.parent)
+        for task in tasks_of(file):
+            for key in INCLUDES & set(task):
+                name = task[key] if isinstance(task[key], str) else task[key]["file"]
+                places = [top / name, file.parent / name]
+                found += 1
+                if "{{" not in name and not any(place.exists() for place in places):
+                    missing.append((str(file.relative_to(ROOT)), name))
+            for key in ROLE_INCLUDES & set(task):
+                options = task[key]
+                name = options.get("tasks_from", "main.yml")
+                if (
+                    "{{" not in name
+                    and not (ROOT / "roles" / options["name"] / "tasks" / name).exists()
+                ):
+                    missing.append((str(file.relative_to(ROOT)), name))
+    assert found > 40
+    assert missing == []
+
+
+def test_every_filter_that_is_used_exists() -> None:
+    names = set()
+    for file in [*ROOT.glob("roles/*/*/**/*"), *ROOT.glob("playbooks/**/*.yml")]:
+        if file.suffix in (".yml", ".j2") and file.parent.name != "meta":
+            expressions = re.findall(r"\{\{.*?\}\}|\{%.*?%\}", file.read_text(), re.DOTALL)
+            names |= {n for e in expressions for n in re.findall(r"\|\s*([a-z][\w.]*)", e)}
+    ours = {file.stem for file in ROOT.glob("plugins/filter/*.yml")}
+    jinja = set(jinja2.defaults.DEFAULT_FILTERS)
+    core = {name for kind in (CoreFilters, MathFilters, UrlFilters) for name in kind().filters()}
+    unknown = {name for name in names - ours - jinja - core if "." not in name}
+    assert len(names & ours) > 20
+    assert unknown == set()
