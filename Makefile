@@ -19,6 +19,11 @@ help: ## List the targets
 	@scripts/bootstrap
 	@touch $@
 
+# Local and test inventories hold nothing encrypted, so a clone without the vault's passphrase can use them.
+ifeq ($(wildcard .vault-passphrase),)
+up down lint test test-molecule test-quick test-unit: export FLASK_VPS_VAULT_PASSPHRASE ?= none
+endif
+
 .PHONY: venv
 venv: .venv/.locked ## Make .venv from the lock file
 

@@ -1,5 +1,7 @@
 """
-Write each role's README, and the keys of an app in docs/inventory.md, from the argument specs.
+Write the documentation that follows from the argument specs.
+
+That is each role's README, and the keys of an app in docs/inventory.md and the example inventory.
 
 ``--check`` only says which ones are stale.
 """
@@ -7,14 +9,21 @@ Write each role's README, and the keys of an app in docs/inventory.md, from the 
 import argparse
 import re
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 ROOT = Path(__file__).parent.parent
+sys.path.append(str(ROOT / "plugins"))
+from module_utils.app import entry_options  # noqa: E402
+
 ROLES = ROOT / "roles"
 INVENTORY = ROOT / "docs/inventory.md"
+EXAMPLE = ROOT / "inventory/example/group_vars/all/main.yml"
+# What follows the last key of the app in the example.
+AFTER_APP = "\n# Where images come from"
 # Between these two lines of docs/inventory.md.
 BEGIN = "<!-- Written by `make docs` from roles/app/meta/argument_specs.yml. -->\n"
 END = "<!-- End of what is written. -->\n"
@@ -62,18 +71,51 @@ def render_inventory() -> str:
     str
         Markdown: the page as it is, but for what stands between the two marks.
     """
-    specs = yaml.safe_load((ROLES / "app/meta/argument_specs.yml").read_text())["argument_specs"]
-    rows = _rows(specs["main"]["options"]["app_entry"]["options"], {})
-    table = ["| key | type | | |", "| --- | --- | --- | --- |", *rows]
+    table = ["| key | type | default | |", "| --- | --- | --- | --- |", *_rows(entry_options(), {})]
     before, _, rest = INVENTORY.read_text().partition(BEGIN)
     after = rest.partition(END)[2]
     return before + BEGIN + "\n" + "\n".join(table) + "\n\n" + END + after
 
 
+def render_example() -> str:
+    """
+    Write the defaults of an app's keys into the example inventory, and the keys that it lacks.
+
+    A key whose comment calls it a sample keeps its value.
+
+    Returns
+    -------
+    str
+        YAML.
+    """
+    text = EXAMPLE.read_text()
+    for key, option in entry_options().items():
+        found = re.search(rf"((?:^    # .*\n)*)^    # {key}: (.*)\n", text, re.MULTILINE)
+        if found and "Sample" not in found[1] and "default" in option:
+            start, end = found.span(2)
+            text = text[:start] + _plain(option["default"]) + text[end:]
+        elif not found and not re.search(rf"^  (  |- ){key}: ", text, re.MULTILINE):
+            words = " ".join(_list(option["description"]))
+            comment = textwrap.wrap(re.sub(r"\b[CV]\(([^)]*)\)", r"\1", words), 112)
+            lines = [*comment, f"{key}: {_plain(option.get('default', ''))}"]
+            entry = "".join(f"    # {line}\n" for line in lines)
+            text = text.replace(AFTER_APP, f"\n{entry}{AFTER_APP}", 1)
+    return text
+
+
+def _plain(value: Any) -> str:
+    return '""' if value == "" else yaml.safe_dump(value, default_flow_style=True).split("\n")[0]
+
+
 def _rows(options: dict[str, Any], defaults: dict[str, Any], prefix: str = "") -> list[str]:
     rows = []
     for name, option in options.items():
-        default = "**required**" if option.get("required") else _default(name, defaults, prefix)
+        if option.get("required"):
+            default = "**required**"
+        elif "default" in option:
+            default = _shown(option["default"])
+        else:
+            default = _default(name, defaults, prefix)
         kind = option["type"] + (f" of {option['elements']}" if "elements" in option else "")
         text = " ".join(_markup(line) for line in _list(option["description"]))
         rows.append(f"| `{prefix}{name}` | {kind} | {default} | {text} |")
@@ -87,6 +129,10 @@ def _default(name: str, defaults: dict[str, Any], prefix: str) -> str:
     value = defaults[name]
     if isinstance(value, dict | list) and len(str(value)) > 60:
         return "see defaults"
+    return _shown(value)
+
+
+def _shown(value: Any) -> str:
     return f"`{value}`" if value != "" else "empty"
 
 
@@ -113,7 +159,7 @@ def main() -> int:
     check = parser.parse_args().check
     stale = []
     pages = {role / "README.md": render(role) for role in sorted(ROLES.iterdir())}
-    pages[INVENTORY] = render_inventory()
+    pages |= {INVENTORY: render_inventory(), EXAMPLE: render_example()}
     for page, wanted in pages.items():
         if not page.exists() or page.read_text() != wanted:
             stale.append(str(page.relative_to(ROOT)))

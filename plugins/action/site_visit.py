@@ -13,9 +13,9 @@ from ansible.plugins.action import ActionBase
 # Ansible loads plugins one by one; what they share lies beside their folders.
 sys.path.append(str(Path(__file__).parents[1]))
 from checks.companion import Word
-from checks.site import DIRECTORIES
 from checks.visits import TRUSTED_AUTHORITIES, judge
 from checks.waiting import Look, Waiting
+from module_utils.acme import DIRECTORIES, directory
 
 TRUSTED = {DIRECTORIES[name] for name in TRUSTED_AUTHORITIES}
 SAYS = {
@@ -31,7 +31,7 @@ PEBBLE = (
 
 def is_trusted(ca: str) -> bool:
     """Tell whether every machine knows an authority, named or by its directory's URL."""
-    return DIRECTORIES.get(ca, ca).rstrip("/") in TRUSTED
+    return directory(ca).rstrip("/") in TRUSTED
 
 
 def companions_word(word: Word | None, state: str, trouble: str) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
+from module_utils.acme import DIRECTORIES, directory
+
 from checks.apps import check_apps, present
 from checks.certificates import check_certificate
 from checks.domains import PLACEHOLDERS, shared_domains
@@ -16,11 +18,6 @@ from checks.report import UNKNOWN, Finding, nearest
 from checks.secrets import check_secrets, control_error
 from checks.spec import check_names, check_types
 
-DIRECTORIES = {
-    "letsencrypt": "https://acme-v02.api.letsencrypt.org/directory",
-    "letsencrypt_staging": "https://acme-staging-v02.api.letsencrypt.org/directory",
-    "zerossl": "https://acme.zerossl.com/v2/DV90",
-}
 EMAIL = re.compile(r"[^@\s,;:<>\"()]+@([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,63}")
 # Addresses of the documentation: RFC 5737, RFC 3849.
 EXAMPLES = [
@@ -86,13 +83,12 @@ class Site:
     @property
     def ca(self) -> str:
         """URL of the authority's directory."""
-        ca = str(self.get("acme_ca") or self.get("proxy_acme_ca_uri") or "letsencrypt")
-        return DIRECTORIES.get(ca, ca)
+        return directory(str(self.get("acme_ca") or "letsencrypt"))
 
     @property
     def ca_bundle(self) -> str:
         """File with the authority's own CA certificate, or nothing."""
-        return str(self.get("acme_ca_bundle") or self.get("proxy_acme_ca_bundle") or "")
+        return str(self.get("acme_ca_bundle"))
 
     @property
     def public_ca(self) -> bool:
@@ -378,13 +374,10 @@ def _builds(site: Site) -> list[Finding]:
     found = []
     # A throwaway server has nothing to reach, and may need it.
     is_dev = TEST_ENVIRONMENTS.search(site.environment) or "dev_server" in site.names
-    for name in ("build_network", "app_build_network", "images_build_network"):
-        if site.get(name) == "host" and not is_dev:
-            wrong = (
-                "lets builds reach what listens on the server's 127.0.0.1, and all of its network"
-            )
-            fix = "Set it to default, and give the server a resolver that containers can reach"
-            found.append(Finding(name, wrong, fix, "host", warning=True))
+    if site.get("build_network") == "host" and not is_dev:
+        wrong = "lets builds reach what listens on the server's 127.0.0.1, and all of its network"
+        fix = "Set it to default, and give the server a resolver that containers can reach"
+        found.append(Finding("build_network", wrong, fix, "host", warning=True))
     for where, app in site.apps:
         wanted = app.get("build_secrets")
         if not wanted or not isinstance(wanted, list):
@@ -395,7 +388,7 @@ def _builds(site: Site) -> list[Finding]:
             found.append(Finding(spot, wrong, "Remove it", wanted, warning=True))
         for name in wanted:
             variable = f"build_{name}"
-            known = site.get(variable) or site.get(f"app_{variable}")
+            known = site.get(variable)
             if app.get("dockerfile") and isinstance(name, str) and not known:
                 wrong = f"names {name}, and {variable} is not set, so the build goes without"
                 fix = f"Set {variable}, or remove {name}"

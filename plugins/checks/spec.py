@@ -9,7 +9,12 @@ from checks.report import HIDDEN, UNKNOWN, Finding, nearest, show, shown_unless_
 
 # Old name: new name. A name that a role still knows is not reported.
 RENAMED = {
+    "app_build_ca_bundle": "build_ca_bundle",
+    "app_build_network": "build_network",
+    "app_build_pip_index_url": "build_pip_index_url",
     "app_tls": "tls",
+    "images_build_network": "build_network",
+    "images_registry_logins": "vault_registry_logins",
     "proxy_acme_ca": "acme_ca",
     "proxy_acme_ca_uri": "acme_ca",
     "proxy_acme_ca_bundle": "acme_ca_bundle",

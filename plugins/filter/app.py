@@ -1,6 +1,7 @@
 """Filters that give the model of an app to Ansible, and read its releases, containers and logs."""
 
 import ipaddress
+import json
 import re
 import sys
 from pathlib import Path
@@ -100,12 +101,12 @@ def app_derived(entry: dict[str, Any], secrets: dict[str, str] | None = None) ->
     return App.from_entry(entry).derived(secrets)
 
 
-def app_configuration(
-    entry: dict[str, Any], secrets: dict[str, str] | None = None
-) -> dict[str, Any]:
+def app_configuration(entry: dict[str, Any], secrets: dict[str, str] | None = None) -> str:
     """Show an app as it will be used."""
     shown = {key: value for key, value in entry.items() if key != "given"}
-    return {**shown, "derived": app_derived(entry, secrets)}
+    shown["derived"] = app_derived(entry, secrets)
+    # Ansible sorts the keys of a dictionary that it prints.
+    return yaml.safe_dump(json.loads(json.dumps(shown)), sort_keys=False, allow_unicode=True)
 
 
 def app_secret_values(entry: dict[str, Any], secrets: dict[str, str]) -> dict[str, str]:

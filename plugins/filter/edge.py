@@ -1,4 +1,4 @@
-"""Filters that keep an app's own image from having a say at the edge."""
+"""Filters for the edge: its certificate authority, and what an app's own image may set there."""
 
 import sys
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from typing import Any
 # Rules that preflight has as well.
 sys.path.append(str(Path(__file__).parents[1]))
 from checks import edge
+from module_utils.acme import directory
 
 
 def without_edge_variables(image: Mapping[str, Any]) -> dict[str, str]:
@@ -21,9 +22,18 @@ def edge_labels(image: Mapping[str, Any]) -> list[str]:
     return edge.edge_labels(image["Config"].get("Labels") or {})
 
 
+def acme_directory(ca: str) -> str:
+    """Return the URL of an authority's ACME directory."""
+    return directory(ca)
+
+
 class FilterModule:
     """Give the filters to Ansible."""
 
     def filters(self) -> dict[str, Any]:
         """Name the filters."""
-        return {"edge_labels": edge_labels, "without_edge_variables": without_edge_variables}
+        return {
+            "acme_directory": acme_directory,
+            "edge_labels": edge_labels,
+            "without_edge_variables": without_edge_variables,
+        }

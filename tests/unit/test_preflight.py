@@ -1029,16 +1029,15 @@ def test_a_link_out_of_the_source_is_told_from_a_typo(source: Path, key: str, ta
     assert f"apps.shop.{key} = 'pub': leads out of the folder by a link" in text
 
 
-@pytest.mark.parametrize("name", ["build_network", "app_build_network", "images_build_network"])
-def test_builds_on_the_host_s_network_are_warned_of(source: Path, name: str) -> None:
-    values = {**good(source), name: "host"}
-    found = [finding for finding in findings(values) if finding.variable == name]
+def test_builds_on_the_host_s_network_are_warned_of(source: Path) -> None:
+    values = {**good(source), "build_network": "host"}
+    found = [finding for finding in findings(values) if finding.variable == "build_network"]
     assert [finding.warning for finding in found] == [True]
     assert "127.0.0.1" in found[0].wrong
     # A throwaway server has nothing that a build could reach.
     assert findings(values, environment="local") == []
     assert findings({**values, "dev_server": "flask-vps-dev"}) == []
-    assert findings({**good(source), name: "default"}) == []
+    assert findings({**good(source), "build_network": "default"}) == []
 
 
 def test_build_secrets_are_for_a_dockerfile_of_the_app_s_own(source: Path) -> None:
