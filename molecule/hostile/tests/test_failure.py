@@ -1,4 +1,4 @@
-"""What the engine still knows of a container that it has started again."""
+"""What a run says and does when an app fails."""
 
 import importlib.util
 import json
@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hostile
 import pytest
+import yaml
 from conftest import Site, eventually
+from runs import play
 
+INVENTORY = Path(__file__).parents[1] / "inventory/hosts.yml"
 MODULE = Path(__file__).parents[3] / "plugins/modules/release_health.py"
 NAME = "hostile-ends"
 
@@ -55,3 +59,25 @@ touch /tmp/1; exit 22"""
     # The negative control: what the message was made of.
     assert container["State"]["ExitCode"] == 0
     assert module.ended(container, 0) == "its container web ended with exit code 22"
+
+
+def test_one_broken_app_does_not_keep_the_others_from_being_deployed(site: Site) -> None:
+    probe = yaml.safe_load(INVENTORY.read_text())["servers"]["hosts"]["dev"]["scenario_probe"]
+    broken = {"scenario_probe": {**probe, "module": "nowhere:app"}}
+    mark = "import os; print(os.environ.get('MARK'))"
+    current = ("readlink", "/opt/flask-vps/edge/routes/probe/current")
+    before = site.on_server(*current)
+
+    news = {**broken, "scenario_environment": {"MARK": "new"}}
+    chosen = ("-e", "app=probe,probe_http")
+    code, said = play("deploy.yml", *chosen, "-e", json.dumps(news))
+    assert code != 0
+    assert "1 of 2 apps could not be deployed:" in said, said
+    assert "- probe: Release " in said
+    # The broken one comes first, and keeps its release; the other one has its new release.
+    assert site.on_server(*current) == before
+    assert hostile.run_inside(site, mark, hostile.PROBE_HTTP).strip() == "new"
+
+    code, said = play("deploy.yml", *chosen)
+    assert code == 0, said
+    assert hostile.run_inside(site, mark, hostile.PROBE_HTTP).strip() == "None"
