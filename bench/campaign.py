@@ -27,7 +27,7 @@ PHASES = {
     "describe": "App | Make the app's internal network",
     "start": "App | Start the release beside",
     "release command": "App | Wait for a release command",
-    "healthy": "App | Wait until it is healthy",
+    "healthy": "App | Wait until the release is healthy",
     "smoke test": "App | Ask the release through nginx",
     "switch": "App | Publish the static files",
     "host names": "App | Describe the site to nginx",
