@@ -28,7 +28,7 @@ PHASES = {
     "start": "App | Start the release beside",
     "release command": "App | Wait for a release command",
     "healthy": "App | Wait until the release is healthy",
-    "smoke test": "App | Ask the release through nginx",
+    "smoke test": "App | Request the release's health path",
     "switch": "App | Publish the static files",
     "host names": "App | Describe the site to nginx",
     "drain and stop": "App | Look for containers of other releases",
