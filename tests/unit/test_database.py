@@ -585,11 +585,11 @@ def test_an_app_is_dumped_before_it_is_removed_or_stays(
         work(module, fake, tmp_path / "app", **remove).dumped()
     tasks = yaml.safe_load((ROOT / "roles/app/tasks/remove.yml").read_text())
     order = [task["name"] for task in tasks]
-    dump = tasks[order.index("Dump")]
+    dump = tasks[order.index("Dump the database before the removal")]
     assert dump["ansible.builtin.include_tasks"] == "deploy/dump.yml"
     assert dump["vars"] == {"app_dump_reason": "removal", "app_dump_kind": "found"}
     # All before it only looks.
-    assert all(name.startswith("App | Look") for name in order[: order.index("Dump")])
+    assert all(name.startswith("App | Look") for name in order[: tasks.index(dump)])
 
 
 @pytest.mark.parametrize("steps", [0, 4, 7, 20])

@@ -177,7 +177,7 @@ def test_the_messages_that_are_explained_are_those_that_are_said(said: Said) -> 
         "web1: Docker: comes from a snap",
         "apps.shop.domains = 'shop': is not a name that the server knows",
         "Release 1 of shop has lost the traffic",
-        "Nobody said yes. Where nobody can be asked, say -e yes=false.",
+        "The restore was not confirmed. Without a terminal, confirm it with -e yes=false.",
         "The lock is held by another run of this project.",
         "No other release was ever healthy",
     ],

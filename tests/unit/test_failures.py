@@ -77,7 +77,7 @@ def test_what_failed_before_the_look_at_a_switch_is_said(tmp_path: Path) -> None
             "__app_releases": {"live": "0b"},
             "__app_unfinished": [{"step": "Check nginx", "reason": "unknown directive"}],
             "ansible_failed_result": {"msg": "nginx does not route visitors"},
-            "ansible_failed_task": {"name": "App | See that visitors get the release"},
+            "ansible_failed_task": {"name": "App | Check that visitors get the release"},
             "app_entry": {"name": "shop"},
         },
         "tasks": [stop],

@@ -239,7 +239,9 @@ def test_the_build_cache_is_cut_to_its_bound(tmp_path: Path) -> None:
 
 def test_the_build_cache_is_cut_after_a_deploy_that_failed_as_well() -> None:
     playbook = yaml.safe_load((ROLE.parents[1] / "playbooks/parts/deploy.yml").read_text())
-    (block,) = (task for task in playbook[-1]["tasks"] if task["name"] == "With the lock")
+    (block,) = (
+        task for task in playbook[-1]["tasks"] if task["name"] == "Deploy while holding the lock"
+    )
     files = [t.get("ansible.builtin.include_role", {}).get("tasks_from") for t in block["always"]]
     # After the lock was given back, which nothing that fails here may keep.
     assert files == [None, "cache.yml"]

@@ -18,7 +18,7 @@ OUTPUT = Path(os.environ["SITE_DIR"])
 TELLING = [
     "App | Build the image",
     "App | Run the release command",
-    "App | Wait until it is healthy",
+    "App | Wait until the release is healthy",
     "App | Give the release the traffic",
     "App | Let older releases finish",
 ]
@@ -106,7 +106,7 @@ def test_rebooted_server(campaign: Campaign, site: Site) -> None:
         command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True
     ) as run:
         for line in run.stdout or ():
-            if "Wait until it is healthy" in line:
+            if "Wait until the release is healthy" in line:
                 break
         # The negative control: it was at work, and the server went away.
         assert run.poll() is None
