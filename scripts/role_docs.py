@@ -1,7 +1,7 @@
 """
 Write each role's README, and the keys of an app in docs/inventory.md, from the argument specs.
 
-``--check`` only says which ones are stale.
+``--check`` only lists the stale ones.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import yaml
 ROOT = Path(__file__).parent.parent
 ROLES = ROOT / "roles"
 INVENTORY = ROOT / "docs/inventory.md"
-# Between these two lines of docs/inventory.md.
+# The table of keys is written between these two lines of docs/inventory.md.
 BEGIN = "<!-- Written by `make docs` from roles/app/meta/argument_specs.yml. -->\n"
 END = "<!-- End of what is written. -->\n"
 
@@ -55,12 +55,12 @@ def render(role: Path) -> str:
 
 def render_inventory() -> str:
     """
-    Render docs/inventory.md anew, with the keys of an app as its role knows them.
+    Render docs/inventory.md with a current table of the keys of an app.
 
     Returns
     -------
     str
-        Markdown: the page as it is, but for what stands between the two marks.
+        The page in Markdown, changed only between the two marks.
     """
     specs = yaml.safe_load((ROLES / "app/meta/argument_specs.yml").read_text())["argument_specs"]
     rows = _rows(specs["main"]["options"]["app_entry"]["options"], {})
@@ -95,7 +95,7 @@ def _list(text: str | list[str] | None) -> list[str]:
 
 
 def _markup(text: str) -> str:
-    """Turn Ansible's markup into Markdown's; V() may hold brackets, each behind a backslash."""
+    """Turn Ansible's markup into Markdown; V() may contain brackets escaped by a backslash."""
     text = re.sub(r"\bC\(([^)]*)\)", r"`\1`", text)
     text = re.sub(r"\bV\(((?:[^\\)]|\\.)*)\)", _value, text)
     return text.replace("|", "\\|")
