@@ -85,7 +85,7 @@ class Site:
 
     def containers(self) -> dict[str, dict[str, Any]]:
         """Inspect the running containers of the server, by name."""
-        # If a container ends in between, inspect still describes the others, and xargs exits with 123.
+        # If a container ends in between, inspect describes the others, and xargs exits with 123.
         ask = "docker ps --quiet | xargs docker inspect || test $? = 123"
         return {c["Name"].lstrip("/"): c for c in json.loads(self.on_server("sh", "-c", ask))}
 
@@ -102,7 +102,7 @@ def _answer(response: HTTPResponse) -> Answer:
 
 
 def eventually(check: Callable[[], Any], seconds: float = 60) -> Any:
-    """Repeat a check until it passes, and return its result; after `seconds`, raise its last error."""
+    """Repeat a check until it passes, and return its result; at last, raise its error."""
     deadline = time.monotonic() + seconds
     while True:
         try:
