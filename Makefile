@@ -1,4 +1,4 @@
-# Everything a person runs here; `make help` lists it. Nothing needs to be installed first but git, make and python3.
+# The commands of this project; `make help` lists them. They need only git, make and python3.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .ONESHELL:
@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
-# Folders that become images stay free of bytecode, and no run compiles Ansible anew.
+# Keeps bytecode out of folders that are copied into images, and spares compiling Ansible in each run.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
-# The virtual environment is as new as the lock file.
+# Renew the virtual environment when the lock file changes.
 .venv/.locked: pdm.lock scripts/bootstrap
 	@scripts/bootstrap
 	@touch $@
@@ -25,7 +25,7 @@ up down lint test test-molecule test-quick test-unit: export FLASK_VPS_VAULT_PAS
 endif
 
 .PHONY: venv
-venv: .venv/.locked ## Make .venv from the lock file
+venv: .venv/.locked ## Create .venv from the lock file
 
 .PHONY: up
 up down: ENV = local
@@ -35,7 +35,7 @@ up: .venv/.locked ## Boot a throwaway server and deploy to it, as to production 
 	ansible-playbook -i "inventory/$(ENV)" playbooks/dev.yml --tags report
 
 .PHONY: down
-down: .venv/.locked ## Remove what `make up` made, and nothing else
+down: .venv/.locked ## Remove what `make up` created, and nothing else
 	@ansible-playbook -i "inventory/$(ENV)" playbooks/dev.yml -e dev_state=absent
 
 .PHONY: vault
@@ -44,7 +44,7 @@ vault: ROTATE =
 vault: .venv/.locked ## Write inventory/ENV's encrypted secrets, or add missing ones (ENV=prod, ROTATE=app.NAME)
 	@scripts/vault $(if $(ROTATE),--rotate "$(ROTATE)") "inventory/$(ENV)"
 
-# Each job's output is printed in one piece when the job ends.
+# The output of each job is printed in one piece when it ends.
 PARALLEL = make --jobs=3 --output-sync --no-print-directory
 
 .PHONY: test
@@ -56,7 +56,7 @@ test-molecule: ## All Molecule scenarios, in throwaway servers
 
 test test-molecule: .venv/.locked
 	@trap 'make --no-print-directory test-clean' EXIT
-	# Molecule's steps are printed here as they begin and end.
+	# File descriptor 3 shows Molecule's steps as they begin and end.
 	exec 3>&1
 	$(PARALLEL) test-server $(CHECKS) $(MOLECULE)
 
@@ -75,7 +75,7 @@ lint: .venv/.locked ## All linters, no skips
 	ansible-lint
 
 .PHONY: test-unit
-test-unit: .venv/.locked ## Filters, modules, templates, specs
+test-unit: .venv/.locked ## Unit tests of filters, modules, templates and specs
 	@pytest -q
 
 .PHONY: test-app
@@ -83,36 +83,36 @@ test-app: .venv/.locked ## The tests of the app in app/
 	@scripts/test-app
 
 .PHONY: test-vagrant
-test-vagrant: ## Whether Vagrant accepts the Vagrantfile
+test-vagrant: ## Check that Vagrant accepts the Vagrantfile
 	@scripts/test-vagrant
 
-# Install Docker and build the images of servers, once and before scenarios boot theirs side by side.
+# Install Docker and build the images of the servers, once, before scenarios boot theirs in parallel.
 .PHONY: test-server
 test-server: .venv/.locked
 	@ansible-playbook -i inventory/local -i molecule/shared/inventory playbooks/dev.yml
 
-# All of these may install packages on this machine, which only one can do at a time.
+# Not in parallel, because all of these may install packages on this machine.
 .PHONY: test-installing
 test-installing: test-server
 	@scripts/test-app
 	scripts/test-vagrant
 
-# `molecule test -s NAME` runs a scenario alone. Side by side they form a chain for each job. The checks and `engine` fill
-# the time until `default` has built the images and wheels that the others load.
+# `molecule test -s NAME` runs one scenario. In parallel they form one chain for each job. The checks and `engine` run
+# while `default` builds the images and wheels that the other scenarios load.
 SCENARIOS = default deploy chaos browser hostile sources ubuntu contract apps debian12 engine
 MOLECULE = $(SCENARIOS:%=molecule-%)
 molecule-default molecule-engine: test-server
 molecule-deploy molecule-browser molecule-ubuntu: molecule-default
-# On the server of the one before.
+# These use the server of the scenario before them.
 molecule-chaos: molecule-deploy
 molecule-hostile: molecule-browser
 molecule-sources: molecule-hostile
 molecule-contract: molecule-ubuntu
-# On servers of their own, where the chains are short.
+# These have servers of their own, and are added to the shorter chains.
 molecule-apps: molecule-contract
 molecule-debian12: molecule-sources
 
-# Visitors and deploys go first, as the load lasts for as long as the deploys do.
+# `deploy` has priority, because its load lasts for as long as its deploys do.
 NICE = nice
 molecule-deploy: private NICE =
 
@@ -121,24 +121,24 @@ $(MOLECULE): molecule-%: .venv/.locked
 	@{ : >&3; } 2>/dev/null || exec 3>/dev/null
 	$(NICE) molecule test -s $* 2>&1 | tee >(grep --line-buffered Execut >&3)
 
-# One scenario for each server.
+# One scenario of each server.
 SERVERS = default ubuntu deploy apps debian12 engine
 
 .PHONY: test-clean
-test-clean: .venv/.locked ## Remove the servers that scenarios have left
+test-clean: .venv/.locked ## Remove the servers that scenarios have left behind
 	@mkdir -p .cache
 	printf '%s\n' $(SERVERS) | xargs -P 3 -n 1 molecule destroy -s >.cache/destroy.log 2>&1 ||
 		{ cat .cache/destroy.log; exit 1; }
 
 .PHONY: test-chaos
-test-chaos: .venv/.locked ## Kill a deploy at every one of its tasks (hours)
+test-chaos: .venv/.locked ## Kill a deploy at each of its tasks (hours)
 	@trap 'molecule destroy -s chaos' EXIT
 	CHAOS_RANDOM=1000 molecule test -s chaos
 
 .PHONY: bench-deploy
 bench-deploy: .venv/.locked ## Measure 50 deploys, 10 rollbacks, 10 broken releases under load (an hour)
 	@VIRTUAL_ENV="$$PWD/.venv" PDM_IGNORE_SAVED_PYTHON=1 .venv/pdm/bin/pdm sync --quiet -G :all
-	# More than 60 requests a second keep two cores busy that are controller, server and visitors in one.
+	# More than 60 requests a second would overload two cores that run controller, server and visitors.
 	export DEPLOY_GOOD=$${DEPLOY_GOOD:-50} DEPLOY_ROLLBACKS=$${DEPLOY_ROLLBACKS:-10} DEPLOY_BROKEN=$${DEPLOY_BROKEN:-10}
 	export DEPLOY_RATE=$${DEPLOY_RATE:-60} DEPLOY_QUIET=60 DEPLOY_NICE=1 DEPLOY_PLOT=1
 	trap 'molecule destroy -s deploy' EXIT
@@ -152,10 +152,10 @@ docs: .venv/.locked ## Write the roles' READMEs from their argument specs
 
 .PHONY: pin
 pin: MIRROR =
-pin: .venv/.locked ## Pin the upstream images to the digests that their tags have now (MIRROR=https://... asks a mirror)
+pin: .venv/.locked ## Pin the upstream images to the current digests of their tags (MIRROR=https://...: ask a mirror)
 	@python scripts/pin --mirror "$(MIRROR)"
 
 .PHONY: lock
-lock: .venv/.locked ## Renew both lock files within their ranges
+lock: .venv/.locked ## Update both lock files within their version ranges
 	@.venv/pdm/bin/pdm lock -G :all
 	.venv/pdm/bin/pdm lock --project app -G :all

@@ -3,7 +3,7 @@ Write the documentation that follows from the argument specs.
 
 That is each role's README, and the keys of an app in docs/inventory.md and the example inventory.
 
-``--check`` only says which ones are stale.
+``--check`` only lists the stale ones.
 """
 
 import argparse
@@ -24,7 +24,7 @@ INVENTORY = ROOT / "docs/inventory.md"
 EXAMPLE = ROOT / "inventory/example/group_vars/all/main.yml"
 # What follows the last key of the app in the example.
 AFTER_APP = "\n# Where images come from"
-# Between these two lines of docs/inventory.md.
+# The table of keys is written between these two lines of docs/inventory.md.
 BEGIN = "<!-- Written by `make docs` from roles/app/meta/argument_specs.yml. -->\n"
 END = "<!-- End of what is written. -->\n"
 
@@ -64,12 +64,12 @@ def render(role: Path) -> str:
 
 def render_inventory() -> str:
     """
-    Render docs/inventory.md anew, with the keys of an app as its role knows them.
+    Render docs/inventory.md with a current table of the keys of an app.
 
     Returns
     -------
     str
-        Markdown: the page as it is, but for what stands between the two marks.
+        The page in Markdown, changed only between the two marks.
     """
     table = ["| key | type | default | |", "| --- | --- | --- | --- |", *_rows(entry_options(), {})]
     before, _, rest = INVENTORY.read_text().partition(BEGIN)
@@ -141,7 +141,7 @@ def _list(text: str | list[str] | None) -> list[str]:
 
 
 def _markup(text: str) -> str:
-    """Turn Ansible's markup into Markdown's; V() may hold brackets, each behind a backslash."""
+    """Turn Ansible's markup into Markdown; V() may contain brackets escaped by a backslash."""
     text = re.sub(r"\bC\(([^)]*)\)", r"`\1`", text)
     text = re.sub(r"\bV\(((?:[^\\)]|\\.)*)\)", _value, text)
     return text.replace("|", "\\|")

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Initialise an empty data folder, then become the server. Existing data is never touched.
+# Initialise an empty data folder, then start the server. Existing data is never changed.
 set -euo pipefail
 
 mkdir -p /run/postgresql
@@ -10,10 +10,10 @@ if [ "${1:-}" = postgres ] && [ ! -s "$PGDATA/PG_VERSION" ]; then
     exit 1
   fi
   : "${POSTGRES_PASSWORD_FILE:?is not set: it names the file with the password of the database superuser}"
-  # The finished folder gets its name in one step, so that an interrupted start leaves nothing that looks like data.
+  # Initialised as .new, then renamed: an interrupted start leaves no partial data folder.
   fresh=$PGDATA.new
   rm -rf "$fresh"
-  # Local connections are the operator's (docker exec); everybody else gives a password.
+  # Only the operator connects locally (docker exec); all others need a password.
   # shellcheck disable=SC2086  # a list of options
   initdb --username="${POSTGRES_USER:-postgres}" --pwfile=<(cat "$POSTGRES_PASSWORD_FILE") \
     --auth-local=trust --auth-host=scram-sha-256 ${POSTGRES_INITDB_ARGS:-} --pgdata="$fresh"

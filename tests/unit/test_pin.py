@@ -86,7 +86,7 @@ def test_what_has_no_answer_stays_as_it_is_and_is_named(pin: ModuleType, registr
     after, done, failed = pin.pin(text, mirror=f"http://{registry}")
     assert after == text
     assert done == []
-    assert "nginx:9: " in failed[0] and "has no such image, or wants a login" in failed[0]
+    assert "nginx:9: " in failed[0] and "has no such image, or requires a login" in failed[0]
     assert "127.0.0.1:9 does not answer" in failed[1]
 
 

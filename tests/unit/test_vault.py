@@ -179,7 +179,7 @@ def test_secrets_that_stand_elsewhere_are_not_hidden_by_a_vault(
     done = run(project, "scripts/vault", "inventory/prod")
     assert done.returncode != 0
     assert f"{where} sets vault_app_secrets" in done.stderr
-    assert "Add what is missing there (each app needs a SECRET_KEY" in done.stderr
+    assert "Add the missing secrets there (each app needs a SECRET_KEY" in done.stderr
     assert not vault_file(project).exists()
     assert not (project / ".vault-passphrase").exists()
 
@@ -197,7 +197,7 @@ def test_one_secret_is_renewed_on_demand(with_vault: Path) -> None:
     after = secrets_of(project)
     assert after["shop"].pop("POSTGRES_PASSWORD") != before["shop"].pop("POSTGRES_PASSWORD")
     assert after == before
-    assert "renewed shop.POSTGRES_PASSWORD" in output
+    assert "replaced shop.POSTGRES_PASSWORD" in output
 
     whole = vault_file(project).read_bytes()
     wrong = run(project, "scripts/vault", "inventory/prod", "--rotate", "shop.SECRET")

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The one thing that has to happen before any command: without RESOLVERS, nginx
-# uses the name servers of the container. acme-companion runs docker-gen through
+# Set RESOLVERS before any command: by default, nginx uses the name servers of
+# the container. acme-companion runs docker-gen through
 # this script too, so both runs see the same value.
 set -eu
 if [ -z "${RESOLVERS:-}" ]; then

@@ -33,11 +33,11 @@ _UNKNOWN_ACCOUNT = re.compile(r"accountDoesNotExist|unable to find (registration
 
 
 class CaUnreachableError(Exception):
-    """The CA cannot be reached. No attempt counts against a limit."""
+    """The CA cannot be reached, which counts against no rate limit."""
 
 
 class OrderError(Exception):
-    """The CA refused, or could not validate."""
+    """The CA refused the order, or could not validate a domain."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class AcmeSh:
         command += ["--server", wanted.ca_uri, "--auto-upgrade", "0"]
         if self._ca_bundle:
             command += ["--ca-bundle", self._ca_bundle]
-        # Nothing of ours: acme.sh keeps some variables it finds in its files.
+        # Only these, because acme.sh saves some variables of its environment in its files.
         passed = ("PATH", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "https_proxy", "no_proxy")
         environment = {name: os.environ[name] for name in passed if name in os.environ}
         with (
@@ -179,7 +179,7 @@ class AcmeSh:
         folder = self._state / wanted.home / wanted.account_folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if wanted.eab:
-            # acme.sh reads them from here too; on its command line anybody could.
+            # In a file, because other users could read the command line.
             path = folder / "ca.conf"
             path.touch(mode=0o600)
             kept = [line for line in path.read_text().splitlines() if "CA_EAB_" not in line]
@@ -188,7 +188,7 @@ class AcmeSh:
             path.write_text("\n".join(kept) + "\n")
         email = ("--accountemail", wanted.email) if wanted.email else ()
         raise_failure(self._run(wanted, "--register-account", *email))
-        # A CA that knows the key already sends no account to keep, and acme.sh keeps none.
+        # If the CA knows the key already, it sends no account, and acme.sh creates no file.
         (folder / "account.json").touch(mode=0o600)
         log.info("%s: account registered at %s", wanted.email or "no e-mail", wanted.ca_uri)
 
@@ -202,7 +202,7 @@ class AcmeSh:
         """
         if not (self._state / wanted.home / wanted.account_folder / "account.json").exists():
             self._register(wanted)
-        # World readable for nginx's workers; acme.sh keeps folders it finds.
+        # World-readable for nginx's workers; acme.sh does not change existing folders.
         challenge = WEBROOT / ".well-known/acme-challenge"
         challenge.mkdir(parents=True, exist_ok=True)
         arguments = ["--webroot", str(WEBROOT), "--keylength", wanted.key_size, "--force"]

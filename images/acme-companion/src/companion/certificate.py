@@ -1,4 +1,4 @@
-"""What is on disk, whether it is due, and putting a new one there.
+"""Read certificates on disk, decide whether to renew them, and install new ones.
 
 The layout of /etc/nginx/certs is upstream's, so that both images can take turns on the same
 volumes: https://github.com/nginx-proxy/acme-companion/blob/main/docs/Persistent-data.md.
@@ -20,13 +20,13 @@ FILES = {
     "fullchain.pem": "fullchain.cer",
     "key.pem": "{base}.key",
 }
-#: Links a host, as nginx-proxy looks for them.
+#: Links for each host, under the names that nginx-proxy looks for.
 LINKS = {".crt": "fullchain.pem", ".key": "key.pem", ".chain.pem": "chain.pem"}
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """What matters of a certificate."""
+    """The relevant fields of a certificate."""
 
     names: frozenset[str]
     not_before: datetime

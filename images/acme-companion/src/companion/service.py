@@ -1,4 +1,4 @@
-"""When to try, and telling nginx."""
+"""Decide when to try, and reload nginx."""
 
 import argparse
 import fcntl
@@ -47,7 +47,7 @@ log = logging.getLogger("acme-companion")
 
 @dataclass
 class Backoff:
-    """Failures in a row, of one certificate as it is asked for."""
+    """Consecutive failures to get one certificate."""
 
     failures: int = 0
     not_before: float = 0.0  # seconds, monotonic clock
@@ -168,7 +168,7 @@ class Companion:
         certificate.link(wanted, CERTS)
         self._owes_reload = True
         if still := self._due(wanted):
-            # Without this, a CA that gives something else than asked would be asked for ever.
+            # Otherwise a CA that issues something else would be asked again without a pause.
             pause = backoff.failed(now)
             log.error("%s: got a certificate, but %s; next try in %d s", label, still, pause)
         else:
@@ -180,22 +180,22 @@ class Companion:
         return True
 
     def tell(self) -> None:
-        """Have the next look try all that is due, whatever it waits for."""
+        """Make the next pass try all due certificates, without further pauses."""
         self._told = True
 
     def _forget_pauses(self) -> None:
-        # The failures still count: without somebody who tells, the pauses get as long as before.
+        # The failures still count: later pauses are as long as before.
         self._told = False
         self._ca_down_until.clear()
         for backoff in self._backoff.values():
             backoff.not_before = 0.0
 
     def _next(self) -> tuple[Wanted, str] | None:
-        """Choose what to get now: of what is due and may be tried, the least often failed."""
+        """Choose the due certificate with the fewest failures that may be tried now."""
         if self._told:
             self._forget_pauses()
         now = time.monotonic()
-        # A certificate that is asked for differently is another one, and starts afresh.
+        # A certificate with changed settings is a new one, without failures.
         wanted = self.wanted()
         self._backoff = {key: value for key, value in self._backoff.items() if key in wanted}
         wanted.sort(key=lambda one: self._backoff.get(one, Backoff()).failures)

@@ -1,4 +1,4 @@
-"""Which certificates the containers ask for. Pure functions.
+"""Read from the containers which certificates they ask for. Pure functions.
 
 Variables: https://github.com/nginx-proxy/acme-companion/blob/main/docs/Environment-variables-reference.md
 """

@@ -1,8 +1,8 @@
-"""What may be asked of the proxy, and by whom.
+"""The settings of containers and of docker-gen, and their checks.
 
-A container's environment is written by whoever deploys it, and ends in nginx's configuration,
-where one ``;`` or ``}`` rewrites the rules for everybody. So each value must match a pattern
-before it is used; there is no quoting that nginx would honour everywhere.
+Values from a container's environment end up in nginx's configuration, where one ``;`` or ``}``
+could change the rules of all sites. So each value must match a pattern before it is used; nginx
+has no quoting that works everywhere.
 
 Names and meanings: https://github.com/nginx-proxy/nginx-proxy/blob/main/docs/README.md.
 """
@@ -58,7 +58,7 @@ CONTAINER_PATTERNS = {
     LABEL + "ssl_verify_client": "on|off|optional|optional_no_ca",
     LABEL + "trust-default-cert": _BOOLEAN,
 }
-#: Documented upstream, not here. Saying so beats silence. SSL_POLICY is for all hosts: nginx
+#: Documented upstream but not supported; reported instead of ignored. SSL_POLICY is global: nginx
 #: chooses the TLS version before it knows the host (until 1.29), so one host cannot differ.
 UNSUPPORTED = (
     "DEBUG_ENDPOINT",
@@ -72,7 +72,7 @@ UNSUPPORTED = (
 
 
 class SettingError(ValueError):
-    """A value nobody should put into nginx's configuration."""
+    """A value that is not safe in nginx's configuration."""
 
 
 def check(name: str, value: str, pattern: str) -> str:
