@@ -91,7 +91,7 @@ BUILD_ADVICE = {
     ),
     r"No route to host|EHOSTUNREACH|administratively prohibited": (
         "The build asked a private address, which builds may not reach: name the address in "
-        "docker_builds_may_reach if it is to."
+        "docker_builds_may_reach if they should."
     ),
     r"No space left on device": (
         "The server's disk is full: `docker system df` shows what takes the space."
