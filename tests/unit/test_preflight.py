@@ -841,7 +841,7 @@ def test_the_look_at_a_server_copes_with_what_is_not_there(tmp_path: Path) -> No
     assert free_mb(tmp_path / "not" / "there") > 0
     assert resolve(["nowhere.invalid", "localhost"], seconds=20)["localhost"]["addresses"]
     assert "refused" in directory_error("https://127.0.0.1:9/dir", "")
-    assert "holds no certificate" in directory_error("https://127.0.0.1:9/dir", "nothing")
+    assert "contains no certificate" in directory_error("https://127.0.0.1:9/dir", "nothing")
 
 
 # -- what follows from good values ----------------------------------------------------------------

@@ -525,9 +525,9 @@ def test_a_certificate_that_nginx_does_not_show_is_not_said_to_be_missing() -> N
     ("word", "state", "said"),
     [
         (Word("refused", "no such host"), "running", "The authority refused: no such host"),
-        (Word("got"), "running", "has got one, and nginx does not show it"),
+        (Word("got"), "running", "has a certificate, but nginx does not show it"),
         (Word("got"), "exited", "does not run: its container is exited"),
-        (None, "running", "says nothing about it"),
+        (None, "running", "does not mention it"),
     ],
 )
 def test_what_the_companion_said_is_told(word: Word | None, state: str, said: str) -> None:
