@@ -1,4 +1,4 @@
-"""Action that checks all values and the server, and reports every problem at once."""
+"""Action that checks all values and the server and reports every problem at once."""
 
 import ipaddress
 import re
@@ -39,7 +39,7 @@ MAGIC = re.compile(r"(ansible|inventory|group|play|role)_|(hostvars|groups|vars|
 
 
 class ActionModule(ActionBase):
-    """Check the inventory's values and a server; nothing changes, also without check mode."""
+    """Check the inventory's values and a server, and change nothing."""
 
     _supports_check_mode = True
     _requires_connection = False
@@ -56,7 +56,7 @@ class ActionModule(ActionBase):
             wrong = f"has no host in the group servers (its groups: {groups})"
             return _report(result, name, [Finding("the inventory", wrong, fix)])
 
-        # Facts as root, which later plays may use, or those that anybody may see.
+        # Facts gathered as root, which later plays may use, and facts gathered without root.
         self._gathered: dict[str, Any] = {}
         self._unprivileged: dict[str, Any] = {}
         specs = _specs()
@@ -104,12 +104,12 @@ class ActionModule(ActionBase):
         )
 
     def _value(self, where: str, get: Callable[[], Any]) -> Any:
-        """Compute one value; what fails within it is noted, and the rest of it goes on."""
+        """Compute one value; a part that fails is reported, and the other parts are computed."""
         try:
             value = get()
-            # What `!vault` marks is decrypted when it is looked at.
+            # A `!vault` value is decrypted on access.
             value = str(value) if isinstance(value, EncryptedString) else value
-            # Whole containers would fail with the first of their values.
+            # Lists and dictionaries are templated by element: as a whole, one bad value fails them.
             if isinstance(value, str):
                 value = self._templar.template(value)
         except AnsibleVaultError:
@@ -124,7 +124,7 @@ class ActionModule(ActionBase):
             fix = (
                 "Write !unsafe before a value that holds {{, {% or {#"
                 if secret and not cause
-                else "Set the variable that it refers to, or mend the expression"
+                else "Set the variable that it refers to, or correct the expression"
             )
             self._broken.append(Finding(where, wrong, fix))
             return UNKNOWN
@@ -137,22 +137,22 @@ class ActionModule(ActionBase):
     def _read(self, path: str) -> bytes:
         """Read a file of this machine, and decrypt it if it is vaulted."""
         file = local(path)
-        file.read_bytes()  # says what is wrong better than the loader
+        file.read_bytes()  # its error is clearer than the loader's
         try:
             return Path(self._loader.get_real_file(str(file))).read_bytes()
         except AnsibleError as error:
-            raise ValueError("is vaulted, and cannot be decrypted") from error
+            raise ValueError("is encrypted with a vault and cannot be decrypted") from error
 
     # -- server -----------------------------------------------------------------------------------
 
     @property
     def _facts(self) -> dict[str, Any]:
-        """Facts as playbooks know them, without the prefix."""
+        """Facts by their names in playbooks, without the prefix."""
         facts = self._gathered or self._unprivileged
         return {name.removeprefix("ansible_"): value for name, value in facts.items()}
 
     def _reach(self, name: str, given: dict[str, Any]) -> list[Finding]:
-        """Gather facts, with root where that works."""
+        """Gather facts, as root if possible."""
         try:
             answer = self._module("ansible.legacy.setup", {"gather_subset": FACTS}, given)
             if _gathered(answer):
@@ -166,7 +166,7 @@ class ActionModule(ActionBase):
         user = given.get("ansible_user", "the user")
         found = []
         if self._connection.become:
-            fix = "Give the password with -K (--ask-become-pass), or log in as a user who may sudo"
+            fix = "Give the password with -K (--ask-become-pass), or log in as a user with sudo"
             needed = self._task.args.get("root_needed", False)
             wrong = f"{user} cannot become root ({why})"
             found.append(Finding(f"{name}: ansible_user", wrong, fix, warning=not needed))
@@ -180,9 +180,7 @@ class ActionModule(ActionBase):
         if _gathered(answer):
             self._unprivileged = answer["ansible_facts"]
             return found
-        fix = (
-            "Install python3 on the server, or name one that is there in ansible_python_interpreter"
-        )
+        fix = "Install python3 on the server, or set ansible_python_interpreter to its path"
         wrong = f"Ansible cannot run there ({_said(answer)})"
         return [Finding(f"{name}: ansible_host", wrong, fix)]
 
@@ -193,7 +191,7 @@ class ActionModule(ActionBase):
         return answer
 
     def _look(self, name: str, given: dict[str, Any], site: Site) -> list[Finding]:
-        """Look at the server and hold it against the values."""
+        """Inspect the server, and compare it with the values."""
         defaults = self._defaults(site)
         apps = [app for _, app in site.apps if NAME.fullmatch(str(app.get("name")))]
         dns, ca = site.get("preflight_dns", "error"), site.ca if site.asks_ca else ""
@@ -218,8 +216,8 @@ class ActionModule(ActionBase):
         except AnsibleError as error:
             seen = {"msg": str(error)}
         if seen.get("failed") or "listeners" not in seen:
-            fix = "This is a defect of preflight_host: please report it"
-            return [Finding(name, f"could not be looked at ({_said(seen)})", fix)]
+            fix = "This is a bug in preflight_host: please report it"
+            return [Finding(name, f"could not be inspected ({_said(seen)})", fix)]
         return server_rules.check_server(
             server_rules.Server(
                 name=name,
@@ -237,13 +235,13 @@ class ActionModule(ActionBase):
         )
 
     def _limits(self, site: Site, defaults: dict[str, Any]) -> dict[str, int]:
-        """Add up what each app may take of the server's memory, in MiB."""
+        """Add up the memory that each app may use, in MiB."""
         memory = int(self._facts.get("memtotal_mb") or 0)
         postgres = site.get("postgres_memory_mb", postgres_memory(memory, site.entries))
         return limits(site.entries, site.get("app_memory_mb", defaults["app_memory_mb"]), postgres)
 
     def _defaults(self, site: Site) -> dict[str, Any]:
-        """Take what the roles would do where the inventory says nothing."""
+        """Return what the roles use where the inventory sets nothing."""
         values = _role_defaults()
         named = [site.get("images_upstream", values["images_upstream"]), site.images]
         registry = {k: v for names in named if isinstance(names, dict) for k, v in names.items()}
@@ -256,7 +254,7 @@ class ActionModule(ActionBase):
 
 
 def _throwaway(site: Site) -> list[Finding]:
-    """Hold the domains against those that the test authority beside a throwaway server finds."""
+    """Compare the domains with those that the test authority of a throwaway server can resolve."""
     server = site.get("dev_server")
     if not server or site.get("dev_host", "container") != "container" or site.public_ca:
         return []
@@ -271,7 +269,7 @@ def _throwaway(site: Site) -> list[Finding]:
 
 
 def _report(result: dict[str, Any], name: str, found: list[Finding]) -> dict[str, Any]:
-    """Fail with all problems at once; without any, warnings are left to a later task."""
+    """Fail with all problems at once; without problems, a later task shows the warnings."""
     problems = list(dict.fromkeys(str(f) for f in found if not f.warning))
     warnings = list(dict.fromkeys(str(f) for f in found if f.warning))
     result.update(changed=False)
@@ -290,14 +288,14 @@ def _specs() -> dict[str, dict[str, Any]]:
     options: dict[str, dict[str, Any]] = {}
     for file in sorted(ROOT.glob("roles/*/meta/argument_specs.yml")):
         specs = yaml.safe_load(file.read_text())["argument_specs"]
-        # Options of other entry points are for playbooks, which set them.
+        # Playbooks set the options of the other entry points.
         for entry_point in ("main", "inventory"):
             options.update(specs.get(entry_point, {}).get("options", {}))
     return options
 
 
 def _role_defaults() -> dict[str, Any]:
-    """Read the defaults of all roles, as they are written."""
+    """Read the defaults of all roles, without templating them."""
     values: dict[str, Any] = {}
     for file in sorted(ROOT.glob("roles/*/defaults/**/*.yml")):
         values.update(yaml.safe_load(file.read_text()) or {})
@@ -309,7 +307,7 @@ def _roles() -> list[str]:
 
 
 def _examples() -> set[str]:
-    """Collect the values of the example vaults, none of which anybody should use."""
+    """Collect the secrets of the example vaults, which no inventory should use."""
 
     def leaves(value: Any) -> list[str]:
         parts = value.values() if isinstance(value, dict) else value
@@ -334,7 +332,7 @@ def _unreachable(name: str, given: dict[str, Any], why: str) -> Finding:
 
 
 def _gathered(answer: dict[str, Any]) -> bool:
-    # A failed module may still return which Python was found.
+    # A failed module may still return the fact of the Python that was found.
     return bool(answer.get("ansible_facts", {}).get("module_setup"))
 
 
@@ -343,7 +341,7 @@ def _said(answer: dict[str, Any]) -> str:
 
 
 def _addresses(host: str) -> set[str]:
-    """Resolve ansible_host here, as a server behind NAT does not know its public address."""
+    """Resolve ansible_host here, because a server behind NAT does not know its public address."""
     try:
         return {str(ipaddress.ip_address(host))}
     except ValueError:

@@ -18,8 +18,8 @@ from ansible.plugins.action import ActionBase
 sys.path.append(str(Path(__file__).parents[1]))
 from module_utils.paths import LOCK
 
-# A run renews its lock this often. One that was not renewed for so long is free for others: the
-# machine of its run is gone.
+# A run renews its lock this often. Other runs may take over a lock that was not renewed for
+# EXPIRY_SECONDS, because the machine of its run is gone.
 HEARTBEAT_SECONDS = 20
 EXPIRY_SECONDS = 300
 
@@ -36,7 +36,7 @@ def started(pid: int) -> str:
     Returns
     -------
     str
-        The same text whenever it is asked, and another one for a process that got the number later
+        The same text on each call, and another text for a later process with the same ID
         (see ``starttime`` in proc_pid_stat(5)); empty if there is no such process.
     """
     if Path("/proc/self/stat").exists():
@@ -52,11 +52,11 @@ def started(pid: int) -> str:
 
 def machine() -> str:
     """
-    Name this machine and its process numbers.
+    Identify this machine and its process namespace.
 
-    Two machines may have the same host name, such as an image's own, and so may two containers of
-    one machine, each with processes of its own. So the names of its boot and of the process
-    namespace belong to it (see random(4) and pid_namespaces(7)).
+    Two machines may have the same host name, such as an image's default, and so may two containers
+    of one machine, each with its own processes. So the IDs of the boot and of the process namespace
+    are part of the name (see random(4) and pid_namespaces(7)).
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -67,22 +67,22 @@ def machine() -> str:
 
 def is_gone(holder: dict[str, Any], here: str, silent_seconds: float = 0) -> bool:
     """
-    Tell whether a holder certainly runs no more.
+    Tell whether a holder has certainly ended.
 
     Parameters
     ----------
     holder : dict
-        Who has the lock.
+        The holder of the lock.
     here : str
-        This machine, as `machine` names it.
+        This machine, as returned by `machine`.
     silent_seconds : float
         Time since the holder last renewed the lock, in seconds.
 
     Returns
     -------
     bool
-        Of a holder on another machine nothing is known here but that it renews its lock. One from
-        before locks were renewed never counts as gone there.
+        A holder on another machine counts as gone once it no longer renews its lock. A lock from an
+        older version, which was not renewed, never counts as gone there.
     """
     if "pid" in holder and holder.get("machine", holder.get("host")) in (here, here.split()[0]):
         return started(int(holder["pid"])) != holder.get("started")
@@ -90,7 +90,7 @@ def is_gone(holder: dict[str, Any], here: str, silent_seconds: float = 0) -> boo
 
 
 def describe(holder: dict[str, Any]) -> str:
-    """Name a holder: who, where, since when."""
+    """Describe a holder: user, machine, start and purpose."""
     return (
         f"{holder.get('user')} on {holder.get('host')} (process {holder.get('pid', 'unknown')}) "
         f"since {holder.get('since')}, for a {holder.get('purpose', 'run')}"
@@ -98,7 +98,7 @@ def describe(holder: dict[str, Any]) -> str:
 
 
 class ActionModule(ActionBase):
-    """Take the lock for this run, give it back, or remove whoever's it is."""
+    """Take the lock for this run, give it back, read it, or remove any run's lock."""
 
     _supports_check_mode = True
     ARGUMENT_SPEC: ClassVar = {
@@ -107,7 +107,7 @@ class ActionModule(ActionBase):
             "choices": ["taken", "given_back", "read", "broken"],
             "required": True,
         },
-        # Of the server, so `~` is none of the controller's folders.
+        # A string, because a path of the server must not be expanded on the controller.
         "path": {"type": "str", "default": LOCK},
         "purpose": {"type": "str", "default": "deploy"},
         "renew_seconds": {"type": "float", "default": HEARTBEAT_SECONDS},
@@ -127,7 +127,7 @@ class ActionModule(ActionBase):
             broken = state == "broken" and holder is not None
             if broken and not self._task.check_mode:
                 answer = self._module(task_vars, state="given_back", path=path, holder=holder)
-            said = f"The lock: {describe(holder)}." if holder else "Nobody holds the lock."
+            said = f"The lock: {describe(holder)}." if holder else "The lock is free."
             if holder and holder.get("renewed"):
                 said += f" Last renewed {answer.get('silent_seconds', 0):.0f} seconds ago."
             return result | answer | {"changed": broken, "msg": said}
@@ -162,8 +162,8 @@ class ActionModule(ActionBase):
         }
 
     def _renew(self, path: str, me: dict[str, Any], pause: float) -> None:
-        """Renew the lock in the background, as long as this run lives and holds it."""
-        # A second fork makes it nobody's child: Ansible waits for no process that it does not know.
+        """Renew the lock in the background while this run goes on and holds it."""
+        # Forked twice: Ansible would wait for a direct child of its worker.
         if child := os.fork():
             os.waitpid(child, 0)
             return
@@ -191,15 +191,15 @@ class ActionModule(ActionBase):
             try:
                 answer = self._low_level_execute_command(renew)
             except AnsibleError:
-                # A connection that is lost for a moment: the next try may get through.
+                # The connection may be lost for a moment, and the next try succeed.
                 continue
-            # Given back, or somebody else's now: two answers, since one may be a moment's failure.
+            # Given back or taken over. Two failures are needed, because one may be temporary.
             unheard = 0 if answer["rc"] == 0 else unheard + 1
             if unheard > 1:
                 return
 
     def _me(self, purpose: str) -> dict[str, Any]:
-        # Tasks run in children of the process that ansible-playbook is.
+        # Tasks run in child processes of ansible-playbook.
         pid = os.getppid()
         here, begun = machine(), started(pid)
         return {
@@ -207,7 +207,7 @@ class ActionModule(ActionBase):
             "user": getpass.getuser(),
             "host": socket.gethostname(),
             "machine": here,
-            # It is renewed, and so may expire.
+            # This lock is renewed, so it may expire.
             "renewed": True,
             "pid": pid,
             "started": begun,

@@ -1,4 +1,4 @@
-"""Action that asks each site over TLS, waits for certificates, and says what is wrong."""
+"""Action that requests each site over TLS, waits for certificates, and reports problems."""
 
 import datetime
 import sys
@@ -21,7 +21,7 @@ TRUSTED = {DIRECTORIES[name] for name in TRUSTED_AUTHORITIES}
 SAYS = {
     "refused": "The authority refused",
     "away": "The authority cannot be reached",
-    "left out": "The companion leaves it out",
+    "left out": "The companion skips it",
 }
 PEBBLE = (
     "The test authority beside this throwaway server learns the domains of new apps from "
@@ -30,22 +30,22 @@ PEBBLE = (
 
 
 def is_trusted(ca: str) -> bool:
-    """Tell whether every machine knows an authority, named or by its directory's URL."""
+    """Tell whether every machine trusts an authority, given by name or by its directory's URL."""
     return directory(ca).rstrip("/") in TRUSTED
 
 
 def companions_word(word: Word | None, state: str, trouble: str) -> str:
     """
-    Say in one line what the companion makes of a certificate.
+    Describe the companion's state of a certificate in one line.
 
     Parameters
     ----------
     word : Word or None
-        Its last word.
+        Its last message.
     state : str
-        Docker's word on its container; empty if there is none.
+        Docker's state of its container; empty if there is none.
     trouble : str
-        Why it could not be woken; empty if it was.
+        Why it could not be woken; empty on success.
     """
     if state != "running":
         what = f"its container is {state}" if state else "it has no container"
@@ -53,19 +53,19 @@ def companions_word(word: Word | None, state: str, trouble: str) -> str:
     if word and word.failed:
         return f"{SAYS[word.kind]}: {word.why}"
     if word and word.kind == "trying":
-        return "The companion is asking the authority, which takes long. It goes on by itself."
+        return "The companion is still waiting for the authority, and goes on by itself."
     if word and word.kind == "got":
         return (
-            "The companion has got one, and nginx does not show it: see docker logs "
+            "The companion has a certificate, but nginx does not show it: see docker logs "
             "edge-acme-companion-1 and docker logs edge-nginx-1."
         )
     if trouble:
         return f"The companion could not be woken ({trouble})."
-    return "The companion says nothing about it: docker logs edge-acme-companion-1"
+    return "The companion's log does not mention it: docker logs edge-acme-companion-1"
 
 
 class ActionModule(ActionBase):
-    """Visit the sites of some apps, and wait for certificates that are missing."""
+    """Visit the sites of some apps, and wait for missing certificates."""
 
     _supports_check_mode = True
     ARGUMENT_SPEC: ClassVar = {
@@ -142,13 +142,13 @@ class ActionModule(ActionBase):
         )
 
     def _explain(self, found: Look, waiting: Waiting) -> None:
-        """Say with each finding about a certificate from an authority what the companion said."""
+        """Add the companion's message to each finding about a certificate from an authority."""
         for verdict in found.verdicts:
             if verdict.tls != "acme" or not verdict.renewal:
                 continue
             word = waiting.words.get(verdict.app) or found.word(verdict.app)
             if word and word.kind == "got" and verdict.app not in waiting.words:
-                # That was the certificate of now, perhaps months ago.
+                # That message is about the current certificate, perhaps months ago.
                 word = None
             told = [companions_word(word, found.state, found.trouble)]
             refused = word is not None and word.kind == "refused"

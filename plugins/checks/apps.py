@@ -1,4 +1,4 @@
-"""Entries of ``apps``: each key on its own, and the entries beside each other."""
+"""Rules for the entries of ``apps``: each key alone, and all entries together."""
 
 import ast
 import os
@@ -30,16 +30,16 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 PROCESS = re.compile(r"(?=.{1,31}\Z)[a-z0-9]+(-+[a-z0-9]+)*")
 SCHEDULE = re.compile(r"[\w*/,-]+([ \t]+[\w*/,-]+){4}", re.ASCII)
 REQUIRED = {
-    "source": "Name the app's folder on this machine, or a git URL",
-    "domains": "Name the host names that point to the server",
-    "module": "Name the WSGI callable, such as my_app:app or my_app:create_app()",
+    "source": "Set it to the app's folder on this machine, or to a git URL",
+    "domains": "List the host names that point to the server",
+    "module": "Set it to the WSGI callable, such as my_app:app or my_app:create_app()",
 }
-# Names of images of ours, and of what every Postgres has.
+# Names of this project's images, and of what every Postgres has.
 TAKEN_NAMES = {
     *("edge", "base", "python", "nginx", "docker-gen", "nginx-proxy", "acme-companion", "pebble"),
     *("postgres", "template0", "template1", "public", "none"),
 }
-# A volume that is empty there, or as old as its first release, would break the image.
+# A volume there would hide what the image has: it is empty, or as old as the app's first release.
 TAKEN_PATHS = {
     *("/", "/app", "/app/src", "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/opt"),
     *("/opt/flask-vps", "/opt/venv", "/proc", "/run", "/sbin", "/sockets", "/sys", "/usr", "/var"),
@@ -63,7 +63,7 @@ def place(app: Any, number: int) -> str:
 
 
 def present(apps: list[Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Pair each entry that is to run with its place."""
+    """Pair each entry that is present with its place."""
     return [
         (place(app, number), app)
         for number, app in enumerate(apps)
@@ -73,18 +73,18 @@ def present(apps: list[Any]) -> list[tuple[str, dict[str, Any]]]:
 
 def check_apps(apps: Any, options: dict[str, Any], public_ca: bool, tls: str) -> list[Finding]:
     """
-    Check all entries of ``apps``, but for secrets and certificates.
+    Check all entries of ``apps``, except secrets and certificates.
 
     Parameters
     ----------
     apps : Any
-        The variable, as far as it could be computed.
+        The variable, with ``UNKNOWN`` for what could not be computed.
     options : dict
-        Options of an entry, as the argument spec of the role app names them.
+        Options of an entry, from the argument spec of the role app.
     public_ca : bool
-        Whether a public certificate authority is asked.
+        Whether certificates come from a public authority.
     tls : str
-        What holds for an entry that does not name its own ``tls``.
+        The ``tls`` of entries that do not set it.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def check_apps(apps: Any, options: dict[str, Any], public_ca: bool, tls: str) ->
     if apps is UNKNOWN:
         return []
     if not isinstance(apps, list) or not apps:
-        wrong = "is missing or no list with at least one app"
+        wrong = "must be a list with at least one app"
         return [Finding("apps", wrong, "Write one entry per app, see docs/apps.md", apps)]
     found = []
     for number, app in enumerate(apps):
@@ -103,7 +103,7 @@ def check_apps(apps: Any, options: dict[str, Any], public_ca: bool, tls: str) ->
             continue
         if not isinstance(app, dict):
             fix = "Write lines of the form `key: value` below it"
-            found.append(Finding(where, "is not a dictionary", fix, app))
+            found.append(Finding(where, "must be a dictionary", fix, app))
             continue
         found += check_name(app.get("name"), where)
         found += _keys(app, where, options)
@@ -118,12 +118,12 @@ def check_apps(apps: Any, options: dict[str, Any], public_ca: bool, tls: str) ->
     names = [app.get("name") for app in apps if isinstance(app, dict)]
     for name in sorted({n for n in names if isinstance(n, str) and names.count(n) > 1}):
         wrong = f"is the name of {names.count(name)} entries"
-        found.append(Finding("apps", wrong, "Give each app a name of its own", name))
+        found.append(Finding("apps", wrong, "Give each app a different name", name))
     return found
 
 
 def check_name(name: Any, where: str) -> list[Finding]:
-    """Check the name of an app, which becomes that of projects, networks, folders, roles."""
+    """Check the name of an app: projects, networks, folders and roles are named after it."""
     place = f"{where}.name"
     if name is UNKNOWN:
         return []
@@ -131,9 +131,9 @@ def check_name(name: Any, where: str) -> list[Finding]:
         return [Finding(place, "is missing", "Write a name, such as my_shop")]
     if not isinstance(name, str) or not NAME.fullmatch(name):
         fix = "Use a-z first and then a-z, 0-9, with single _ or - between, at most 31 characters"
-        return [Finding(place, "is no name for an app", fix, name)]
+        return [Finding(place, "is not a valid app name", fix, name)]
     if name in TAKEN_NAMES or name.startswith("pg_") or name.endswith(("-db", "-vhost")):
-        wrong = "is a name that the server or its databases need themselves"
+        wrong = "is reserved for the server or its databases"
         return [Finding(place, wrong, f"Choose another one, such as {name}-site", name)]
     return []
 
@@ -145,7 +145,7 @@ def _keys(app: dict[str, Any], where: str, options: dict[str, Any]) -> list[Find
             near = nearest(str(key), options)
             fix = f"Did you mean {near}?" if near else "The keys are in roles/app/README.md"
             shown = shown_unless_secret(str(key), value)
-            found.append(Finding(f"{where}.{key}", "is a key that nothing knows", fix, shown))
+            found.append(Finding(f"{where}.{key}", "is an unknown key", fix, shown))
         elif key in ("name", "command", "schedule", *REQUIRED) and value is None:
             continue  # reported as missing
         elif key not in ("name", "environment") and (error := type_error(options[key], value)):
@@ -161,7 +161,7 @@ def _processes(entries: Any, where: str, options: dict[str, Any]) -> list[Findin
     for number, entry in enumerate(entries if isinstance(entries, list) else []):
         spot = f"{where}[{number}]"
         if not isinstance(entry, dict):
-            continue  # said of the list
+            continue  # reported for the list
         found += _keys(entry, spot, options)
         found += [
             Finding(f"{spot}.{key}", "is missing", f"Write lines for {', '.join(options)}")
@@ -171,14 +171,14 @@ def _processes(entries: Any, where: str, options: dict[str, Any]) -> list[Findin
         name = entry.get("name")
         if name not in (None, "") and not PROCESS.fullmatch(str(name)):
             fix = "Use a-z, 0-9 and inner -, at most 31 characters"
-            found.append(Finding(f"{spot}.name", "is no name", fix, name))
+            found.append(Finding(f"{spot}.name", "is not a valid name", fix, name))
         elif name in names:
-            found.append(Finding(f"{spot}.name", "is there twice", "Choose another one", name))
+            found.append(Finding(f"{spot}.name", "is used twice", "Choose another one", name))
         names.append(name)
         schedule = entry.get("schedule")
         if isinstance(schedule, str) and schedule and not SCHEDULE.fullmatch(schedule):
             fix = "Write five fields as in crontab(5), such as */10 * * * *"
-            found.append(Finding(f"{spot}.schedule", "is no schedule", fix, schedule))
+            found.append(Finding(f"{spot}.schedule", "is not a valid schedule", fix, schedule))
         command = entry.get("command")
         if isinstance(command, str) and (error := _init(command)):
             found.append(Finding(f"{spot}.command", *error, command))
@@ -189,7 +189,7 @@ def _required(app: dict[str, Any], where: str) -> list[Finding]:
     wanted = dict(REQUIRED)
     if app.get("dockerfile"):
         del wanted["module"]
-        wanted["port"] = "Say on which port the container listens, as dockerfile is set"
+        wanted["port"] = "Set it to the port that the container listens on; dockerfile needs it"
     return [
         Finding(f"{where}.{key}", "is missing", fix)
         for key, fix in wanted.items()
@@ -214,7 +214,7 @@ def check_entry(app: dict[str, Any], where: str) -> list[Finding]:
     }
     for key, check in checks.items():
         value = app.get(key)
-        # A number is text here, as it is for Ansible.
+        # A number counts as text, as it does for Ansible.
         text = "" if value is None or isinstance(value, dict | list) else str(value)
         if text and (error := check(text)):
             found.append(Finding(f"{where}.{key}", *error, value))
@@ -238,12 +238,12 @@ def _module(value: str) -> tuple[str, str] | None:
         name = re.sub(r"\.py\b", "", value).replace("/", ".")
         return "is a file, not a module", f"Write it as Python imports it, such as {name}"
     if not MODULE.fullmatch(value) or not _is_python(value.partition(":")[2]):
-        fix = "Write MODULE:CALLABLE, such as my_app:app, or a factory's call"
-        return "is no WSGI callable", fix
+        fix = "Write MODULE:CALLABLE, such as my_app:app or my_app:create_app()"
+        return "is not a WSGI callable", fix
     if "$(" in value:
-        return "holds $(, which uWSGI replaces", "Let the app read it from its environment"
+        return "contains $(, which uWSGI expands", "Let the app read its environment instead"
     if FACTORY.fullmatch(value):
-        return "names a factory, which is no WSGI callable itself", f"Call it: {value}()"
+        return "is an app factory, not a WSGI callable", f"Call it: {value}()"
     return None
 
 
@@ -257,7 +257,7 @@ def _is_python(target: str) -> bool:
 
 def _health(value: str) -> tuple[str, str] | None:
     if not re.fullmatch(r"/[!-~]*", value) or re.search(r"[\"'\\#]", value):
-        return "is no path", "Write a path that starts with /, such as /healthz"
+        return "is not a valid path", "Write a path that starts with /, such as /healthz"
     return None
 
 
@@ -268,7 +268,7 @@ def _init(value: str) -> tuple[str, str] | None:
 
 def _one_line(value: str) -> tuple[str, str] | None:
     if re.search(r"[\x00-\x1f\x7f]", value.strip("\n")):
-        return "holds a line break or another control character", "Write it on one line"
+        return "contains a line break or another control character", "Write it on one line"
     return None
 
 
@@ -280,12 +280,12 @@ def _lists(app: dict[str, Any], where: str) -> list[Finding]:
             continue
         plain = "/" if path.strip("/") == "" else volume_path(path)
         if plain is None:
-            wrong = "is no absolute path of letters, digits, _ . and -"
+            wrong = "must be an absolute path of letters, digits, _ . and -"
             fix = "Write a path in the container that starts with /, such as /data"
             found.append(Finding(f"{where}.volumes", wrong, fix, path))
         elif plain in TAKEN_PATHS or plain.startswith(TAKEN_TREES):
-            fix = "Choose a folder of its own, such as /data"
-            found.append(Finding(f"{where}.volumes", "is taken in the container", fix, path))
+            fix = "Choose another folder, such as /data"
+            found.append(Finding(f"{where}.volumes", "is reserved in the container", fix, path))
         elif owners.setdefault(volume_name(plain), plain) != plain:
             wrong = f"would share a volume with {owners[volume_name(plain)]}"
             found.append(Finding(f"{where}.volumes", wrong, "Give one of them another name", path))
@@ -293,8 +293,8 @@ def _lists(app: dict[str, Any], where: str) -> list[Finding]:
         packages = app.get(key)
         for name in packages if isinstance(packages, list) else []:
             if isinstance(name, str) and not PACKAGE.fullmatch(name):
-                fix = "Write names of Debian packages, each an entry of its own"
-                found.append(Finding(f"{where}.{key}", "is no package's name", fix, name))
+                fix = "Write one name of a Debian package per entry"
+                found.append(Finding(f"{where}.{key}", "is not a valid package name", fix, name))
     return found
 
 
@@ -305,74 +305,72 @@ def _environment(app: dict[str, Any], where: str) -> list[Finding]:
         spot = f"{where}.environment.{name}"
         shown = shown_unless_secret(spot, value)
         if not isinstance(name, str) or not VARIABLE.fullmatch(name):
-            fix = (
-                "Use letters, digits and underscores, and quotes around what YAML takes for a value"
-            )
-            found.append(Finding(spot, "is no name of a variable", fix))
+            fix = "Use letters, digits and underscores; put names such as on or 1 in quotes"
+            found.append(Finding(spot, "is not a valid variable name", fix))
         elif value is None:
             found.append(Finding(spot, "is empty", "Write a value, '' for none, or remove it"))
         elif isinstance(value, dict | list):
-            found.append(Finding(spot, "is not one value", "Write text, in quotes", shown))
+            found.append(Finding(spot, "must be a single value", "Write text, in quotes", shown))
         elif "\0" in str(value):
-            found.append(Finding(spot, "holds a NUL, which no variable can", "Remove it", shown))
+            found.append(Finding(spot, "contains a NUL character", "Remove the character", shown))
         elif edge_variables([name]):
-            wrong = "is one that docker-gen and the companion would obey, in place of the entry"
+            wrong = "is read by docker-gen or acme-companion and would override the entry"
             found.append(Finding(spot, wrong, "Remove it, or give it another name", shown))
         elif name == "DATABASE_URL" and setting(app, "database") != "none":
             fix = "Remove it, or set database: none for a database of your own"
-            found.append(Finding(spot, "is set by what `database` says", fix))
+            found.append(Finding(spot, "is already set because of `database`", fix))
     return found
 
 
 def check_source(app: dict[str, Any], where: str) -> list[Finding]:
-    """Check that there is an app where ``source`` points, as far as this machine can tell."""
+    """Check that ``source`` leads to an app, as far as this machine can tell."""
     source, spot = str(app["source"]), f"{where}.source"
     if is_git(source):
         return []
     if "://" in source:
-        fix = "Write https://, ssh://, file:// or git@HOST:PATH, or a folder of this machine"
-        return [Finding(spot, "is no URL that git is asked for here", fix, source)]
+        fix = "Use https://, ssh://, file:// or git@HOST:PATH, or a folder on this machine"
+        return [Finding(spot, "is not a supported git URL", fix, source)]
     root = local(source)
     here = "Start the path with '{{ inventory_dir }}/' or '/'"
     if not root.is_absolute():
-        wrong = "is a relative path, which means another folder for each playbook"
+        wrong = "is a relative path, whose meaning depends on the playbook"
         return [Finding(spot, wrong, here, source)]
     if not is_folder(root):
         wrong = "is not a folder on this machine" if is_file(root) else "does not exist here"
         return [Finding(spot, wrong, here, source)]
     found = []
     if app.get("version"):
-        wrong = "says which version to fetch, and source is a folder"
-        fix = "Remove it, or name a git URL"
+        wrong = "has no effect, because source is a folder"
+        fix = "Remove it, or set source to a git URL"
         found.append(Finding(f"{where}.version", wrong, fix, app["version"], warning=True))
     folder = within(root, str(app.get("folder") or ""))
     if not folder or not is_folder(folder):
-        fix = "Name the app's folder relative to source"
-        wrong = _astray(root, str(app["folder"])) or "is no folder in source"
+        fix = "Set it to the app's folder, relative to source"
+        wrong = _astray(root, str(app["folder"])) or "is not a folder in source"
         return [*found, Finding(f"{where}.folder", wrong, fix, app["folder"])]
     if app.get("dockerfile"):
         recipe = within(folder, str(app["dockerfile"]))
         if not recipe or not is_file(recipe):
-            fix = "Name a file relative to the app's folder"
-            wrong = _astray(folder, str(app["dockerfile"])) or "is no file in source"
+            fix = "Set it to a file, relative to the app's folder"
+            wrong = _astray(folder, str(app["dockerfile"])) or "is not a file in source"
             found.append(Finding(f"{where}.dockerfile", wrong, fix, app["dockerfile"]))
     elif not any((folder / name).is_file() for name in INSTALLABLE):
-        wrong = "names no dependencies"
+        wrong = "lists no dependencies"
         fix = "Put a requirements.txt, or a pyproject.toml with its lock file, into the folder"
         found.append(Finding(spot, wrong, fix, source))
     if app.get("static"):
         static = within(folder, str(app["static"]))
-        fix = "Name a folder relative to the app's folder, and below it"
-        # All of the app's folder would publish its code.
+        fix = "Set it to a folder below the app's folder, relative to that"
+        # The app's folder itself would publish its code.
         if not static or not is_folder(static) or static == folder.resolve():
-            wrong = _astray(folder, str(app["static"])) or "is no folder in source"
+            wrong = _astray(folder, str(app["static"])) or "is not a folder in source"
             found.append(Finding(f"{where}.static", wrong, fix, app["static"]))
     return found
 
 
 def _astray(root: Path, name: str) -> str:
-    """Say that a link leads out of a folder; nothing if that is not what is wrong with a path."""
+    """Report a link that leads out of a folder; empty if the path is wrong for another reason."""
     plain = not Path(name).is_absolute() and ".." not in Path(name).parts
-    # A link may lead to what only the server has.
+    # The target of a link may exist on the server only.
     is_link = plain and os.path.lexists(root / name) and not within(root, name)
-    return "leads out of the folder by a link" if is_link else ""
+    return "leads out of the folder through a link" if is_link else ""

@@ -1,4 +1,4 @@
-"""The operator's own certificate: complete, in order, in date, and with its key."""
+"""Rules for the operator's own certificate: complete, in order, valid now, and with its key."""
 
 import datetime
 import itertools
@@ -32,14 +32,14 @@ def check_certificate(
     where : str
         How a finding names the entry.
     read : callable
-        Reads a file of the controller, and decrypts it when it is vaulted. Raises OSError.
+        Reads a file of the controller, decrypted if necessary. Raises OSError or ValueError.
     now : datetime.datetime
-        The time to hold the dates against, with time zone.
+        The current time, with time zone.
 
     Returns
     -------
     list of Finding
-        Problems, and a warning when the certificate ends soon.
+        Problems, and a warning if the certificate expires soon.
     """
     found, content = [], {}
     for name in ("certificate", "certificate_key"):
@@ -47,8 +47,8 @@ def check_certificate(
         if path is UNKNOWN:
             continue
         if not path:
-            fix = "Name a PEM file on this machine, or set tls to acme or selfsigned"
-            found.append(Finding(f"{where}.{name}", "is missing, and tls is own", fix))
+            fix = "Set it to a PEM file on this machine, or set tls to acme or selfsigned"
+            found.append(Finding(f"{where}.{name}", "is missing, but tls is own", fix))
             continue
         try:
             content[name] = read(str(path))
@@ -64,8 +64,8 @@ def check_certificate(
         try:
             chain = x509.load_pem_x509_certificates(content["certificate"])
         except ValueError:
-            fix = "Write the leaf first and then the intermediates, each as PEM"
-            found.append(Finding(place, "holds no readable PEM certificate", fix, value))
+            fix = "Write the leaf certificate first, then the intermediates, each as PEM"
+            found.append(Finding(place, "contains no readable PEM certificate", fix, value))
     if chain:
         found += [Finding(place, w, f, value, warning) for w, f, warning in _chain(chain, now)]
         found += _names(chain[0], app, where)
@@ -81,12 +81,12 @@ def _chain(chain: list[x509.Certificate], now: datetime.datetime) -> list[tuple[
         name = f"certificate {number} of the file ({certificate.subject.rfc4514_string()})"
         ends, starts = certificate.not_valid_after_utc, certificate.not_valid_before_utc
         if ends < now:
-            found.append((f"{name} ended on {ends:%Y-%m-%d}", renew, False))
+            found.append((f"{name} expired on {ends:%Y-%m-%d}", renew, False))
         elif starts > now:
-            fix = "Wait, or look at this machine's clock"
-            found.append((f"{name} starts only on {starts:%Y-%m-%d %H:%M} UTC", fix, False))
+            fix = "Wait, or check this machine's clock"
+            found.append((f"{name} is not valid before {starts:%Y-%m-%d %H:%M} UTC", fix, False))
         elif ends - now < datetime.timedelta(days=WARN_DAYS):
-            found.append((f"{name} ends on {ends:%Y-%m-%d}", renew, True))
+            found.append((f"{name} expires on {ends:%Y-%m-%d}", renew, True))
     fix = "Write the leaf first, then each certificate that signed the one before it"
     for number, (below, above) in enumerate(itertools.pairwise(chain), start=1):
         try:
@@ -95,10 +95,10 @@ def _chain(chain: list[x509.Certificate], now: datetime.datetime) -> list[tuple[
             wrong = f"certificate {number + 1} of the file did not sign certificate {number}"
             found.append((wrong, fix, False))
     if _is_authority(chain[0]) and chain[0].subject != chain[0].issuer:
-        found.append(("the first certificate of the file is an authority's", fix, False))
+        found.append(("the first certificate of the file is that of an authority", fix, False))
     if len(chain) == 1 and chain[0].subject != chain[0].issuer:
-        wrong = "has no intermediate certificate after the leaf: most browsers refuse it"
-        found.append((wrong, "Add the intermediates, unless the leaf's signer is a root", True))
+        wrong = "has no intermediate certificate after the leaf, so most browsers refuse it"
+        found.append((wrong, "Add the intermediates, unless a root signed the leaf", True))
     return found
 
 
@@ -138,9 +138,9 @@ def _key(pem: bytes, chain: list[x509.Certificate], place: str) -> list[Finding]
         return [Finding(place, "has a passphrase, which nginx cannot ask for", fix, HIDDEN)]
     except ValueError:
         fix = "Write a private key as PEM"
-        return [Finding(place, "holds no readable private key", fix, HIDDEN)]
+        return [Finding(place, "contains no readable private key", fix, HIDDEN)]
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if chain and key.public_key().public_bytes(*form) != chain[0].public_key().public_bytes(*form):
         wrong = "is not the key of the first certificate in the certificate's file"
-        return [Finding(place, wrong, "Name the key that the certificate was asked for with")]
+        return [Finding(place, wrong, "Use the key with which the certificate was requested")]
     return []

@@ -1,10 +1,10 @@
-"""What the log of the companion says about each certificate. Pure functions."""
+"""Read the state of each certificate from the companion's log. Pure functions."""
 
 import datetime
 import re
 from dataclasses import dataclass
 
-# Ours: images/acme-companion/src/companion/service.py.
+# This project's companion: images/acme-companion/src/companion/service.py.
 _REFUSED = re.compile(
     r"acme-companion: (?P<name>\S+): no certificate, next try in \d+ s: (?P<why>.*)"
 )
@@ -17,7 +17,7 @@ _BEGINS = re.compile(r"acme-companion: (?P<name>\S+): getting a certificate")
 _GOT = re.compile(r"acme-companion: (?P<name>\S+): certificate for ")
 _ANSWERS = re.compile(r"acme-companion: \S+ answers again")
 
-# Upstream's, which prints what acme.sh says between two lines of its own:
+# Upstream's companion, which prints the output of acme.sh between two lines of its own:
 # https://github.com/nginx-proxy/acme-companion/blob/main/app/letsencrypt_service
 _SECTION = re.compile(r"^Creating/renewal (?P<name>\S+) certificates\.\.\.")
 _SECTION_ENDS = re.compile(r"^(Creating/renewal |Sleep for |Reloading nginx)")
@@ -34,13 +34,13 @@ _ADVICE = re.compile(r"please (add|check|refer)|^see:", re.I)
 @dataclass(frozen=True)
 class Word:
     """
-    The companion's last word on one certificate.
+    The companion's last message on one certificate.
 
     Parameters
     ----------
     kind : str
-        ``refused`` by the authority, or ``away`` when the authority cannot be reached; ``trying``
-        while it is asked; ``got``; ``left out`` when what the containers ask for is wrong.
+        ``refused`` by the authority; ``away`` if the authority cannot be reached; ``trying`` while
+        a request runs; ``got``; ``left out`` if the containers' settings are wrong.
     why : str, optional
         The reason, in full.
     """
@@ -50,28 +50,28 @@ class Word:
 
     @property
     def failed(self) -> bool:
-        """Whether there is no certificate by this."""
+        """Whether this means that there is no new certificate."""
         return self.kind in ("refused", "away", "left out")
 
 
 def read_log(log: str, since: float = 0) -> dict[str, Word]:
     """
-    Read the companion's log, ours or upstream's.
+    Read the log of this project's companion or of upstream's.
 
     Parameters
     ----------
     log : str
-        Its lines, the oldest first, each perhaps after Docker's own time stamp.
+        The log, oldest line first, with or without Docker's time stamps.
     since : float, optional
-        From when on it counts, in seconds since 1970. The end of a try that had begun before does
-        not: it speaks of how things were then.
+        Ignore older lines, in seconds since 1970. The result of a try that began earlier is ignored
+        too, because it reflects an earlier state.
 
     Returns
     -------
     dict of str to Word
-        By a certificate's first name; by a container's name for what was left out. An authority
-        that cannot be reached is said once, for all of its certificates: its word is under the
-        empty name, too.
+        By a certificate's first name, or by a container's name for what was left out. The companion
+        reports an unreachable authority once for all certificates, so that message is also under
+        the empty name.
     """
     found: dict[str, Word] = {}
     section, said = "", []
@@ -90,7 +90,7 @@ def read_log(log: str, since: float = 0) -> dict[str, Word]:
             said.append(line)
         _ours(line, found, begun)
     if section and said:
-        # Without its end a section may go on; what it says already counts if it succeeded.
+        # A section without an end may still go on, so only its success counts.
         word = _upstreams(said)
         if word and not word.failed:
             found[section] = word
@@ -139,7 +139,7 @@ def _upstreams(said: list[str]) -> Word | None:
 
 def word_on(app: str, domains: list[str], words: dict[str, Word]) -> Word | None:
     """
-    Find the last word on the certificate of an app.
+    Find the last message on the certificate of an app.
 
     Parameters
     ----------
@@ -148,12 +148,12 @@ def word_on(app: str, domains: list[str], words: dict[str, Word]) -> Word | None
     domains : list of str
         Its domains; the first one names the certificate.
     words : dict of str to Word
-        What `read_log` has found.
+        What `read_log` returned.
 
     Returns
     -------
     Word or None
-        None if the log says nothing.
+        None if the log has no message on it.
     """
     own = next((words[name] for name in domains if name in words), None)
     if own and (own.failed or own.kind == "got"):

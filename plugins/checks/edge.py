@@ -1,10 +1,10 @@
-"""What docker-gen and the companion read of a container: whoever sets it, has a say at the edge."""
+"""Variables and labels of a container that docker-gen and the companion act on."""
 
 import re
 from collections.abc import Iterable
 
-# Variables of containers that nginx-proxy's and acme-companion's templates look at, upstream's and
-# ours. https://github.com/nginx-proxy/nginx-proxy/blob/main/docs/README.md and
+# Variables of containers that the templates of nginx-proxy and acme-companion read, upstream's and
+# this project's. https://github.com/nginx-proxy/nginx-proxy/blob/main/docs/README.md and
 # https://github.com/nginx-proxy/acme-companion/blob/main/app/letsencrypt_service_data.tmpl, which
 # writes some of them into a shell script.
 EDGE_VARIABLE = re.compile(
@@ -17,15 +17,15 @@ EDGE_VARIABLE = re.compile(
     r"|EXTERNAL_HTTPS?_PORT|HSTS|HTTPS_METHOD|NETWORK_ACCESS|SERVER_TOKENS|SSL_POLICY"
     r"|ZEROSSL_API_KEY"
 )
-# Labels by which they find nginx and each other. Their value does not count, so none can be undone.
+# Labels by which they find nginx and each other. Any value counts, so a label cannot be undone.
 EDGE_LABEL = re.compile(r"com\.github\.(nginx-proxy|jrcs\.letsencrypt_nginx_proxy_companion)\..*")
 
 
 def edge_variables(names: Iterable[str]) -> list[str]:
-    """Pick the names of variables that have a say at the edge."""
+    """Pick the names of variables that the edge acts on."""
     return sorted({name for name in names if EDGE_VARIABLE.fullmatch(name)})
 
 
 def edge_labels(names: Iterable[str]) -> list[str]:
-    """Pick the names of labels that have a say at the edge."""
+    """Pick the names of labels that the edge acts on."""
     return sorted({name for name in names if EDGE_LABEL.fullmatch(name)})

@@ -1,22 +1,10 @@
-"""Files of this machine that an inventory names, however wrongly."""
+"""Look up files of this machine by paths from an inventory, which may be invalid."""
 
 from pathlib import Path
 
 
 def local(path: str) -> Path:
-    """
-    Write out a path's home folder.
-
-    Parameters
-    ----------
-    path : str
-        A path as an inventory has it.
-
-    Returns
-    -------
-    pathlib.Path
-        The path; as it is when it names the home of nobody.
-    """
+    """Expand the home folder in a path; a path with an unknown user stays as it is."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -24,7 +12,7 @@ def local(path: str) -> Path:
 
 
 def is_file(path: Path) -> bool:
-    """Tell whether there is such a file; a name that cannot be one is none."""
+    """Tell whether a file exists; False for an invalid name."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -32,7 +20,7 @@ def is_file(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Tell whether there is such a folder; a name that cannot be one is none."""
+    """Tell whether a folder exists; False for an invalid name."""
     try:
         return path.is_dir()
     except (OSError, ValueError):
@@ -41,7 +29,7 @@ def is_folder(path: Path) -> bool:
 
 def within(root: Path, name: str) -> Path | None:
     """
-    Find what a name means inside a folder.
+    Resolve a path inside a folder.
 
     Parameters
     ----------
@@ -53,7 +41,7 @@ def within(root: Path, name: str) -> Path | None:
     Returns
     -------
     pathlib.Path or None
-        None when it leads out of the folder, links followed, or cannot be a name.
+        None if it leads out of the folder, also through a link, or is not a valid path.
     """
     try:
         path = (root / name).resolve()

@@ -1,4 +1,4 @@
-"""A server: what must hold before anything on it changes, told from facts and a look at it."""
+"""Rules for a server before anything on it changes, from its facts and preflight_host."""
 
 import ipaddress
 import re
@@ -12,18 +12,18 @@ from checks.report import Finding
 DISTRIBUTIONS = {"Debian": ("12", "13"), "Ubuntu": ("24.04",)}
 ARCHITECTURES = ("x86_64", "aarch64")
 MEMORY_MB = (450, 900)
-# Debian 12 has this one.
+# The engine of Debian 12.
 OLDEST_ENGINE = 20
-# Images, and one more release of each app, on a server that has nothing yet; ...
+# A new server needs room for images, and for one more release of each app.
 DISK_MB = (3000, 8000)
-# ... on one that runs, a release that does not fit must not take the databases' last space.
+# On a server in use, a new release must not take the last space of the databases.
 DISK_IN_USE_MB = (500, 3000)
 
 
 @dataclass
 class Server:
     """
-    What was seen of a server.
+    What preflight knows about a server.
 
     Parameters
     ----------
@@ -34,21 +34,21 @@ class Server:
     seen : dict
         What the module preflight_host returned.
     addresses : set of str
-        Addresses that are the server's beyond those it has itself, such as ``ansible_host``.
+        The server's addresses beyond those of its interfaces, such as ``ansible_host``.
     ports : list of int
         Ports of the edge.
     dns : str
         Whether a domain that does not resolve is an ``error`` or a ``warning``.
     postgres : int or None
-        Major version of the image; None when its tag does not say.
+        Major version of the image; None when its tag does not show it.
     apps : list of str
         Names of all apps of the inventory, absent ones too.
     resolves : set of str
         Domains whose certificates come from an authority.
     ca : str
-        URL of the authority's directory, or nothing when none is asked.
+        URL of the authority's directory; empty when no certificate comes from one.
     limits : dict of str to int
-        Memory that each app may take with its database, in MiB.
+        Memory that each app may use with its database, in MiB.
     """
 
     name: str
@@ -86,7 +86,7 @@ def postgres_major(image: Any) -> int | None:
 
 
 def looked_up(domains: set[str]) -> set[str]:
-    """Leave out names that never stand in the public DNS."""
+    """Leave out names that are never in the public DNS."""
     return {domain for domain in domains if not LOCAL.search(domain)}
 
 
@@ -117,8 +117,8 @@ def _memory(server: Server) -> list[Finding]:
     if memory < MEMORY_MB[0]:
         fix = "Use a server with 1 GB or more"
         return [Finding(f"{server.name}: memory", "is too small", fix, value)]
-    fix = "1 GB or more is comfortable; with less, keep processes and memory_mb of the apps low"
-    return [Finding(f"{server.name}: memory", "is scarce", fix, value, warning=True)]
+    fix = "Use 1 GB or more, or keep processes and memory_mb of the apps low"
+    return [Finding(f"{server.name}: memory", "is low", fix, value, warning=True)]
 
 
 def _disk(server: Server) -> list[Finding]:
@@ -132,7 +132,7 @@ def _disk(server: Server) -> list[Finding]:
     where, value = f"{server.name}: free space for {folder}", f"{free} MB"
     if free < error:
         return [Finding(where, "is too small", fix, value)]
-    return [Finding(where, "is scarce", fix, value, warning=True)]
+    return [Finding(where, "is low", fix, value, warning=True)]
 
 
 def _ports(server: Server) -> list[Finding]:
@@ -148,8 +148,8 @@ def _ports(server: Server) -> list[Finding]:
             found.append(Finding(where, f"is taken by {owner['name']}", fix))
         else:
             guess = f" (perhaps {' or '.join(owner['maybe'])})" if owner.get("maybe") else ""
-            wrong = f"is taken{guess}; only root may see by what"
-            # The edge itself may be it, where there is one.
+            wrong = f"is taken{guess}; only root can see by which process"
+            # On a server with an edge, it may be the edge itself.
             mild = bool(server.seen.get("edge"))
             fix = f"Look with `ss -ltnp 'sport = :{owner['port']}'` as root"
             found.append(Finding(where, wrong, fix, warning=mild))
@@ -157,12 +157,12 @@ def _ports(server: Server) -> list[Finding]:
 
 
 def _engine(server: Server) -> list[Finding]:
-    """Find an engine that is there and cannot run what we bring."""
+    """Find an installed engine that cannot run this project's containers."""
     engine = server.seen.get("engine") or {}
     where, version = f"{server.name}: Docker", str(engine.get("version") or "")
     major = re.match(r"\d+", version)
     if engine.get("snap"):
-        wrong = "comes from a snap, which may not read the folder /opt"
+        wrong = "comes from a snap, which cannot read the folder /opt"
         fix = "Move its containers, `snap remove docker`, and let the play install an engine"
         return [Finding(where, wrong, fix)]
     if engine.get("podman"):
@@ -178,7 +178,7 @@ def _postgres(server: Server) -> list[Finding]:
     found = []
     for app, version in server.seen["postgres"].items():
         if version and server.postgres and version.split(".")[0] != str(server.postgres):
-            wrong = f"was made by Postgres {version}, and the image is {server.postgres}"
+            wrong = f"was made by Postgres {version}, but the image is {server.postgres}"
             fix = (
                 f"Keep an image of major version {version} (images_registry.postgres), "
                 "or dump the database, move the volume away and restore"
@@ -199,7 +199,7 @@ def _domains(server: Server) -> list[Finding]:
         if not answer["addresses"]:
             wrong = f"does not resolve ({answer['error']})"
             fix = "Make a DNS record that points to this server, or set preflight_dns to warning"
-            # What has its certificate is served on while a resolver is away.
+            # A domain with a certificate is still served while its resolver is down.
             mild = server.dns != "error" or domain in certified
             found.append(Finding(where, wrong, fix, warning=mild))
             continue
@@ -207,13 +207,13 @@ def _domains(server: Server) -> list[Finding]:
         away = sorted(str(a) for a in addresses - own if not a.is_loopback)
         if away:
             wrong = f"resolves to {', '.join(away)}, which is not this server"
-            fix = "Correct the DNS record, unless a proxy or a CDN in front passes requests on"
+            fix = "Correct the DNS record, unless a proxy or a CDN forwards requests to this server"
             found.append(Finding(where, wrong, fix, warning=True))
     return found
 
 
 def _address(text: str) -> Any:
-    # A link-local address may carry its interface: fe80::1%eth0.
+    # A link-local address may include its interface: fe80::1%eth0.
     return ipaddress.ip_address(str(text).partition("%")[0])
 
 
@@ -221,21 +221,19 @@ def _authority(server: Server) -> list[Finding]:
     error = server.seen["directory"]
     if not server.ca or not error:
         return []
-    # A deployment that needs no new certificate may go on while the authority is away.
+    # A deploy that needs no new certificate may go on while the authority is unreachable.
     mild = bool(server.seen["directory_in_use"]) and server.resolves <= set(
         server.seen["certified"]
     )
-    wrong = f"cannot be asked from {server.name}: {error}"
-    fix = "Check acme_ca, acme_ca_bundle and what the server may reach, or set tls to own"
+    wrong = f"cannot be reached from {server.name}: {error}"
+    fix = "Check acme_ca, acme_ca_bundle and the server's network, or set tls to own"
     return [Finding("acme_ca", wrong, fix, server.ca, warning=mild)]
 
 
 def _strangers(server: Server) -> list[Finding]:
-    fix = "Name it in apps with state: absent to remove it, else it runs on as it is"
+    fix = "To remove it, add it to apps with state: absent; otherwise it keeps running"
     return [
-        Finding(
-            f"{server.name}: app {app}", "runs here, and apps does not name it", fix, warning=True
-        )
+        Finding(f"{server.name}: app {app}", "runs here, but is not in apps", fix, warning=True)
         for app in server.seen["deployed"]
         if app not in server.apps
     ]

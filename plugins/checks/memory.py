@@ -1,4 +1,4 @@
-"""How much memory the containers of a server may take, and how much each Postgres gets."""
+"""How much memory the containers of a server may use, and how much each Postgres gets."""
 
 import re
 from typing import Any
@@ -7,12 +7,12 @@ from module_utils.app import has_postgres, is_present
 
 from checks.report import Finding
 
-# All databases together get half of the memory: the rest is for the apps, and the edge.
+# All databases together get half of the memory: the rest is for the apps and the edge.
 SHARE = 2
-# Up to this many, each gets the same.
+# Up to this many databases, the share of each is the same.
 FEWEST = 2
 LEAST_MB, MOST_MB = 128, 8192
-# Of the smallest server, a single one.
+# The least that each of so few databases gets, also on the smallest server.
 LEAST_OF_FEW_MB = 256
 
 
@@ -24,7 +24,7 @@ def with_postgres(apps: Any) -> list[dict[str, Any]]:
 
 def postgres_memory(memory_mb: int, apps: Any) -> int:
     """
-    Share out memory among the databases of a server.
+    Divide memory among the databases of a server.
 
     Parameters
     ----------
@@ -55,12 +55,12 @@ def limits(apps: Any, app_mb: Any, postgres_mb: Any) -> dict[str, int]:
     apps : Any
         Entries of ``apps``, absent ones too.
     app_mb, postgres_mb : Any
-        Limits in MiB of an app's container where its entry says nothing, and of its Postgres.
+        Limits in MiB of an app's container without ``memory_mb``, and of its Postgres.
 
     Returns
     -------
     dict of str to int
-        MiB by the app's name, with its workers and its database.
+        MiB by app, including its workers and its database.
     """
     found = {}
     databases = [id(app) for app in with_postgres(apps)]
@@ -75,13 +75,13 @@ def limits(apps: Any, app_mb: Any, postgres_mb: Any) -> dict[str, int]:
 
 
 def _number(value: Any) -> int:
-    # What is no number is reported elsewhere.
+    # The type check reports other values.
     return int(value) if re.fullmatch(r"\s*\d+\s*", str(value)) else 0
 
 
 def check_memory(server: str, memory_mb: int, limits: dict[str, int]) -> list[Finding]:
     """
-    Warn where all limits together are more than there is.
+    Warn if all limits together exceed the server's memory.
 
     Parameters
     ----------
@@ -102,8 +102,8 @@ def check_memory(server: str, memory_mb: int, limits: dict[str, int]) -> list[Fi
         return []
     parts = ", ".join(f"{name} {mb}" for name, mb in limits.items())
     wrong = (
-        f"is less than the {total} MB that its apps and their databases may take ({parts}), "
-        "and where all do, the kernel kills one of them"
+        f"is less than the {total} MB that its apps and their databases may use ({parts}), "
+        "and if they all do, the kernel kills one of them"
     )
     fix = "Lower memory_mb of the apps or postgres_memory_mb, or use a larger server"
     return [Finding(f"{server}: memory", wrong, fix, f"{memory_mb} MB", warning=True)]

@@ -1,4 +1,4 @@
-"""What is wrong, in words an operator can act on."""
+"""Findings, in words that an operator can act on."""
 
 import re
 from collections.abc import Iterable
@@ -12,23 +12,23 @@ SECRET_NAME = re.compile(
 
 
 class Unknown:
-    """Stand in for a value whose template failed: that is reported once, and no rule applies."""
+    """A value whose template failed, which is reported once; no other rule applies to it."""
 
     def __repr__(self) -> str:
-        """Show what a report should say."""
+        """Return the text for a report."""
         return "(cannot be computed)"
 
 
 UNKNOWN = Unknown()
 HIDDEN = object()  # a value that must not be shown
 
-# Of another program's message: what surrounds its words,
-# such as rules and frames, but not the first signs of __init__.py or --force, ...
+# Rules and frames around the text of another program's message, but not the first characters of
+# __init__.py or --force.
 DECORATION = re.compile(
     r"\x1b\[[0-9;?]*[A-Za-z]"
     r"|^\s*(?:[@=*#_~^-]+\s+|[@=*#_~^-]{3,})+|(?:\s+[@=*#_~^-]+|[@=*#_~^-]{3,})+\s*$"
 )
-# ... lines that tell nothing alone, ...
+# Lines of such a message that mean nothing alone.
 CHATTER = re.compile(
     r"traceback \(most recent|file \"[^\"]+\", line \d|exception group traceback"
     r"|(warning: )?permanently added|it is possible that someone|someone could be eavesdropping"
@@ -36,7 +36,7 @@ CHATTER = re.compile(
     r"|debug\d: |openssh_\d|pseudo-terminal will not|shared connection to|connection to \S+ closed",
     re.IGNORECASE,
 )
-# ... and those that say what is wrong.
+# Lines of such a message that say what is wrong.
 TELLING = re.compile(
     r"error|fail|denied|refused|reject|cannot|can't|could ?n.t|could not|unable|\bnot?\b|missing"
     r"|invalid|unknown|changed|expired|timed out|closed|reset|unreachable|killed|full",
@@ -52,7 +52,7 @@ class Finding:
     Parameters
     ----------
     variable : str
-        Where it is, as an operator would write it, such as ``apps.shop.domains``.
+        The path of the variable, such as ``apps.shop.domains``.
     wrong : str
         What is wrong.
     fix : str
@@ -60,7 +60,7 @@ class Finding:
     value : Any, optional
         The value, unless it is ``HIDDEN``, as every secret's is.
     warning : bool, optional
-        Whether the deployment may go on.
+        Whether the run may go on.
     """
 
     variable: str
@@ -70,7 +70,7 @@ class Finding:
     warning: bool = False
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Return the finding as one line."""
         shown = "" if self.value is HIDDEN else f" = {show(self.value)}"
         return f"{self.variable}{shown}: {self.wrong}. {self.fix}"
 
@@ -82,7 +82,7 @@ def show(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    # Ansible's own subclasses of str, list and dict would show their names.
+    # The repr of Ansible's subclasses of str, list and dict contains their class names.
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -91,32 +91,32 @@ def _plain(value: Any) -> Any:
 
 
 def shown_unless_secret(name: str, value: Any) -> Any:
-    """Return the value of a variable nobody knows, unless its name smells of a secret."""
+    """Return a value, or HIDDEN if the variable's name suggests a secret."""
     return HIDDEN if SECRET_NAME.search(name) else value
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Name the known name that was probably meant, or nothing."""
+    """Return the known name that was probably meant, or an empty string."""
     close = get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
     return close[0] if close else ""
 
 
 def quote(text: Any, limit: int = 300) -> str:
     """
-    Choose from another program's message what says most, as whole lines.
+    Shorten another program's message to its most telling lines.
 
     Parameters
     ----------
     text : Any
-        What the program said; usually lines, of which the last are the nearest to the cause.
+        The message. Its last lines are usually the nearest to the cause.
     limit : int, optional
-        Characters to keep about.
+        How many characters to keep, roughly.
 
     Returns
     -------
     str
-        One line. Lines that say what is wrong come before others where not all fit, and no line
-        is cut but one that is longer than the limit, after a sentence or a word.
+        One line. If not all lines fit, those that say what is wrong are kept first. Only a line
+        that is longer than the limit is cut, after a sentence or a word.
     """
     paragraphs = _paragraphs(str(text))
     telling = [n for n, paragraph in enumerate(paragraphs) if TELLING.search(paragraph)]
@@ -133,7 +133,7 @@ def quote(text: Any, limit: int = 300) -> str:
 
 
 def _paragraphs(text: str) -> list[str]:
-    """Join lines that go on, indented, and drop what tells nothing or was said before."""
+    """Join indented continuation lines, and drop chatter and repeated lines."""
     found: list[str] = []
     in_traceback = False
     for raw in text.replace("\r", "\n").expandtabs().split("\n"):
@@ -154,7 +154,7 @@ def _paragraphs(text: str) -> list[str]:
 
 
 def _cut(text: str, limit: int) -> str:
-    """Cut a line that is too long after its last sentence, else after a word."""
+    """Cut a long line after its last sentence, or else after a word."""
     if len(text) <= limit:
         return text
     head = text[:limit]

@@ -1,4 +1,4 @@
-"""What is wrong with what a server runs. Pure functions."""
+"""Judge what a server runs, for the verb status. Pure functions."""
 
 import datetime
 from dataclasses import dataclass, field
@@ -9,11 +9,11 @@ from module_utils.app import has_postgres, is_present, setting
 from checks.report import Finding, quote
 
 FULL_PERCENT = 90
-# A container that was restarted within this time may fail again and again; later it is a warning.
+# A restart within this time is an error, as the container may keep failing; later it is a warning.
 RECENT = datetime.timedelta(minutes=10)
 LATELY = datetime.timedelta(days=1)
 SKIPS = 3
-# Between the record of a job's start and its container may lie some seconds.
+# A job's container appears some seconds after the record of its start.
 JOB_STARTS = datetime.timedelta(minutes=2)
 GIGABYTE = 10**9
 
@@ -21,14 +21,14 @@ GIGABYTE = 10**9
 @dataclass
 class Report:
     """
-    What status shows of a server.
+    What status shows for a server.
 
     Parameters
     ----------
     lines : list of str
-        Tables for a person.
+        Tables for the operator.
     found : list of Finding
-        What is wrong, and warnings.
+        Errors and warnings.
     """
 
     lines: list[str] = field(default_factory=list)
@@ -36,16 +36,16 @@ class Report:
 
     @property
     def wrong(self) -> list[str]:
-        """What makes status end as failed."""
+        """Findings that make status fail."""
         return [str(finding) for finding in self.found if not finding.warning]
 
     @property
     def cautions(self) -> list[str]:
-        """What does not."""
+        """Findings that do not make status fail."""
         return [str(finding) for finding in self.found if finding.warning]
 
     def add(self, where: str, wrong: str, fix: str, *, warning: bool = False) -> None:
-        """Note something that is wrong."""
+        """Add a finding."""
         self.found.append(Finding(where, wrong, fix, warning=warning))
 
 
@@ -58,9 +58,9 @@ def report(server: dict[str, Any], entries: list[dict[str, Any]], whole: bool = 
     server : dict
         What the module ``server_info`` returned.
     entries : list of dict
-        Entries of ``apps`` to look at.
+        Entries of ``apps`` to judge.
     whole : bool, optional
-        Whether they are all apps of the inventory.
+        Whether these are all apps of the inventory.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def report(server: dict[str, Any], entries: list[dict[str, Any]], whole: bool = 
         _show_disks(made, server)
         return made
     if not engine["answers"]:
-        why = quote(engine["error"]) or "it says nothing"
+        why = quote(engine["error"]) or "no error message"
         made.lines.append(f"The Docker engine does not answer: {why}")
         fix = "On the server: systemctl status docker; journalctl -u docker"
         made.add("the Docker engine", f"does not answer ({why})", fix)
@@ -87,7 +87,7 @@ def report(server: dict[str, Any], entries: list[dict[str, Any]], whole: bool = 
     _judge_releases(made, server, entries)
     if whole:
         for name in server["others"]:
-            made.lines.append(f"{name} is on this server, and not in this inventory.")
+            made.lines.append(f"{name} is on this server, but not in this inventory.")
     _show_jobs(made, server, entries)
     _show_disks(made, server)
     return made
@@ -98,7 +98,7 @@ def report(server: dict[str, Any], entries: list[dict[str, Any]], whole: bool = 
 
 def expected(server: dict[str, Any], entries: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """
-    Name the containers that should be there.
+    List the containers that should exist.
 
     Parameters
     ----------
@@ -110,8 +110,8 @@ def expected(server: dict[str, Any], entries: list[dict[str, Any]]) -> list[tupl
     Returns
     -------
     list of tuple
-        Compose project and service of each. The service is empty where any container of the project
-        does: that of an app's host names is replaced start-first, by one of another name.
+        Compose project and service of each. An empty service means any container of the project:
+        the one with an app's host names is replaced start-first, by one with another name.
     """
     found = [("edge", service) for service in server["edge"]]
     for app in _deployed(server, entries):
@@ -140,7 +140,7 @@ def _show_containers(made: Report, server: dict[str, Any], entries: list[dict[st
             rows.append((name, "missing", "-", "-", "-", "WRONG"))
             made.add(name, "is missing", _restart(project))
             continue
-        # Of two, such as while one replaces the other, the one that runs counts.
+        # While one container replaces another there are two: the running one counts.
         fit.sort(key=lambda c: c["state"] != "running")
         for container in fit if service else fit[:1]:
             before = len(made.found)
@@ -154,17 +154,19 @@ def _show_containers(made: Report, server: dict[str, Any], entries: list[dict[st
         app = container["app"] or container["project"].removesuffix("-vhost").removesuffix("-db")
         if container["name"] in shown or app not in known:
             continue
-        what = "of an app that is to be absent" if known[app] == "absent" else "not current"
+        what = "of an absent app" if known[app] == "absent" else "not current"
         rows.append(_row(container, what))
         if known[app] == "absent":
             fix = "Deploy, which removes it"
-            made.add(container["name"], f"is there, and {app} is to be absent", fix, warning=True)
+            made.add(
+                container["name"], f"still exists, but {app} has state: absent", fix, warning=True
+            )
     made.lines += table(rows)
 
 
 def judge_container(made: Report, container: dict[str, Any], now: datetime.datetime) -> None:
     """
-    Note what is wrong with one container.
+    Add what is wrong with one container.
 
     Parameters
     ----------
@@ -190,12 +192,12 @@ def judge_container(made: Report, container: dict[str, Any], now: datetime.datet
     if container["health"] == "unhealthy":
         made.add(name, "is unhealthy", f"Look at its log: docker logs {name}")
     elif container["health"] == "starting":
-        made.add(name, "is starting, and not yet healthy", "Look again in a minute", warning=True)
+        made.add(name, "is starting, and not healthy yet", "Look again in a minute", warning=True)
     kills = container["oom_kills"] or int(container["out_of_memory"])
     if kills:
         since = _minute(container["started"])
-        times = "a process of it was" if kills == 1 else f"{kills} processes of it were"
-        wrong = f"{times} killed because its memory was full, since it was started at {since} UTC"
+        times = "a process was" if kills == 1 else f"{kills} processes were"
+        wrong = f"{times} killed because its memory was full, since its start at {since} UTC"
         made.add(name, wrong, f"{memory[0].upper()}{memory[1:]}, and deploy")
     started = _time(container["started"])
     if container["restarts"] and started and now - started < LATELY:
@@ -238,12 +240,12 @@ def _judge_releases(made: Report, server: dict[str, Any], entries: list[dict[str
         if not is_present(entry):
             made.lines.append(f"{name} is absent, as the inventory says.")
         elif not live.get(name):
-            made.lines.append(f"{name} has no release in service.")
-            made.add(name, "has no release in service", "Deploy it")
+            made.lines.append(f"{name} has no live release.")
+            made.add(name, "has no live release", "Deploy it")
 
 
 def _show_jobs(made: Report, server: dict[str, Any], entries: list[dict[str, Any]]) -> None:
-    rows = [("JOB", "STARTED (UTC)", "RESULT", "LEFT OUT SINCE", "")]
+    rows = [("JOB", "STARTED (UTC)", "RESULT", "SKIPPED SINCE", "")]
     left = {app["name"]: app["jobs"] for app in server["apps"]}
     for entry in entries:
         if not is_present(entry):
@@ -265,16 +267,16 @@ def _judge_job(
     name, container = f"job {job} of {app}", f"{app}-job-{job}"
     started, code = str(result.get("started") or ""), result.get("exit_code")
     skipped = int(result.get("skipped") or 0)
-    words = "runs" if code is None else "well" if code == 0 else f"exit code {code}"
+    words = "running" if code is None else "ok" if code == 0 else f"exit code {code}"
     if code is None and _is_cut_off(server, container, _time(started)):
-        words = "cut off"
-        wrong = f"was cut off: the run of {_minute(started)} UTC has no result, and runs no more"
-        made.add(name, wrong, "Perhaps the server was restarted. Its next run clears this")
+        words = "interrupted"
+        wrong = f"was interrupted: the run of {_minute(started)} UTC stopped without a result"
+        made.add(name, wrong, "The server may have been restarted. The next run clears this")
     if code:
-        wrong = f"ended with exit code {code}, begun at {_minute(started)} UTC"
+        wrong = f"failed with exit code {code}, started at {_minute(started)} UTC"
         made.add(name, wrong, f"Look at what it printed: journalctl -t {app}.{job}")
     if skipped >= SKIPS:
-        wrong = f"was left out {skipped} times, because the run of {_minute(started)} UTC goes on"
+        wrong = f"was skipped {skipped} times, because the run of {_minute(started)} UTC goes on"
         made.add(name, wrong, f"Look at its container: docker logs {container}")
     return f"{job} of {app}", _minute(started), words, str(skipped)
 
@@ -291,10 +293,10 @@ def _show_disks(made: Report, server: dict[str, Any]) -> None:
     for disk in server["disks"]:
         full = disk["used"] > FULL_PERCENT or disk["inodes"] > FULL_PERCENT
         if full:
-            what = "room" if disk["used"] > FULL_PERCENT else "number of files"
+            what = "space" if disk["used"] > FULL_PERCENT else "inodes"
             percent = max(disk["used"], disk["inodes"])
-            wrong = f"is full: {percent} % of its {what} is used"
-            fix = "Free some: docker system df tells what the engine takes"
+            wrong = f"is full: {percent} % of its {what} used"
+            fix = "Free some: docker system df shows what Docker uses"
             made.add(f"the file system of {disk['name']}", wrong, fix)
         name = disk["name"]
         if disk["also"]:
@@ -310,7 +312,7 @@ def _show_disks(made: Report, server: dict[str, Any]) -> None:
 
 def site_lines(sites: list[dict[str, Any]]) -> list[str]:
     """
-    Write a table of sites.
+    Format a table of sites.
 
     Parameters
     ----------
@@ -320,7 +322,7 @@ def site_lines(sites: list[dict[str, Any]]) -> list[str]:
     Returns
     -------
     list of str
-        Its lines; none if there are no sites.
+        The lines; empty if there are no sites.
     """
     rows = [("SITE", "ANSWER", "CERTIFICATE", "")]
     for site in sites:
@@ -330,7 +332,7 @@ def site_lines(sites: list[dict[str, Any]]) -> list[str]:
 
 
 def table(rows: list[tuple[str, ...]]) -> list[str]:
-    """Write rows as lines with columns."""
+    """Format rows as lines with columns."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
     return [line.rstrip() for line in lines]

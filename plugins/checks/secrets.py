@@ -1,4 +1,4 @@
-"""Secrets: there, strong, and no example's. A finding never holds one."""
+"""Rules for secrets: present, strong, and not an example. A finding never contains a secret."""
 
 import re
 from collections.abc import Collection
@@ -10,7 +10,7 @@ from checks.report import UNKNOWN, Finding
 
 LENGTH = 32
 MAKE = (
-    "`make vault ENV=FOLDER` adds what is missing to an inventory's vault.yml; by hand, "
+    "`make vault ENV=FOLDER` adds missing secrets to an inventory's vault.yml; by hand, "
     "`openssl rand -base64 36` makes a value"
 )
 PLACEHOLDERS = (
@@ -40,7 +40,7 @@ def check_secrets(app: dict[str, Any], given: Any, where: str, examples: Collect
     where : str
         How a finding names the variable.
     examples : collection of str
-        Values that stand in the project's own examples.
+        Values from the project's own examples.
 
     Returns
     -------
@@ -52,19 +52,19 @@ def check_secrets(app: dict[str, Any], given: Any, where: str, examples: Collect
     needed = required_secrets(app)
     if not isinstance(given, dict | None):
         fix = "Write one entry per secret: NAME: value"
-        return [Finding(where, "is not a dictionary", fix)]
+        return [Finding(where, "must be a dictionary", fix)]
     given = given or {}
     found = []
     for name in [*needed, *(n for n in given if n not in needed)]:
         place = f"{where}.{name}"
         if not NAME.fullmatch(str(name)):
-            wrong = "is no name for a variable and a file"
+            wrong = "is not a valid name for a variable and a file"
             found.append(Finding(place, wrong, "Use letters, digits and underscores"))
         elif name == "DATABASE_URL" and has_postgres(app):
             fix = "Remove it, or set database: none for a database of your own"
             found.append(Finding(place, "is made from POSTGRES_PASSWORD", fix))
         elif isinstance(app.get("environment"), dict) and name in app["environment"]:
-            wrong = "stands in the app's environment, too"
+            wrong = "is also in the app's environment"
             found.append(Finding(place, wrong, "Keep it here and remove it from environment"))
         found += _check_value(given.get(name), place, name in needed, examples)
     return found
@@ -84,25 +84,28 @@ def _check_value(secret: Any, place: str, strong: bool, examples: Collection[str
     if not secret.strip():
         return [Finding(place, "is blank", MAKE)]
     if secret in examples or plain in ("secret", "password", "todo", "test", "dev", "none"):
-        return [Finding(place, "is an example's value, which everybody knows", MAKE)]
+        return [Finding(place, "is an example value, which is public", MAKE)]
     if any(word in plain for word in PLACEHOLDERS):
-        return [Finding(place, "is a placeholder, which everybody guesses", MAKE)]
+        return [Finding(place, "is a placeholder, which is easy to guess", MAKE)]
     if strong and len(secret) < LENGTH:
         wrong = f"is shorter than {LENGTH} characters ({len(secret)})"
         return [Finding(place, wrong, MAKE)]
     if len(set(secret)) < 6:
-        wrong = f"is made of only {len(set(secret))} different characters"
+        wrong = f"has only {len(set(secret))} different characters"
         return [Finding(place, wrong, MAKE, warning=True)]
     return []
 
 
 def control_error(secret: str, multiline: bool = False) -> tuple[str, str] | None:
-    """Say which invisible characters a secret holds; `multiline` ones may have lines."""
+    """Find control characters in a secret; a `multiline` one may contain line breaks."""
     if multiline:
         secret = secret.replace("\r\n", "\n").replace("\n", "")
     if secret.rstrip("\r\n") != secret:
         fix = "Write it in quotes on one line; a block ('|') ends with a line break, '|-' does not"
         return "ends with a line break", fix
     if re.search(r"[\x00-\x1f\x7f\x85\u2028\u2029]", secret):
-        return "holds a line break or another control character", "Write it in quotes on one line"
+        return (
+            "contains a line break or another control character",
+            "Write it in quotes on one line",
+        )
     return None

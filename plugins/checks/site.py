@@ -1,4 +1,4 @@
-"""The inventory as a whole: what is wrong with it, before any server is asked."""
+"""Rules for the whole inventory, checked before any server is contacted."""
 
 import datetime
 import ipaddress
@@ -19,7 +19,7 @@ from checks.secrets import check_secrets, control_error
 from checks.spec import check_names, check_types
 
 EMAIL = re.compile(r"[^@\s,;:<>\"()]+@([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,63}")
-# Addresses of the documentation: RFC 5737, RFC 3849.
+# Addresses reserved for documentation: RFC 5737, RFC 3849.
 EXAMPLES = [
     ipaddress.ip_network(network)
     for network in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
@@ -29,7 +29,7 @@ IMAGE = re.compile(
     r"([A-Za-z0-9.-]+(:\d+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(:\w[\w.-]{0,127})?(@sha256:[0-9a-f]{64})?"
 )
 RELEASES = {"debian": ("trixie", "bookworm"), "ubuntu": ("noble",)}
-# Variables with a part for each app.
+# Variables with one part per app.
 OF_APPS = ("apps", "vault_app_secrets", "vault_deploy_keys")
 TEST_ENVIRONMENTS = re.compile(r"staging|stage|local|vagrant|dev|test", re.IGNORECASE)
 PRODUCTION = re.compile(r"prod(uction)?([-_.].*)?", re.IGNORECASE)
@@ -38,14 +38,14 @@ PRODUCTION = re.compile(r"prod(uction)?([-_.].*)?", re.IGNORECASE)
 @dataclass
 class Site:
     """
-    What the rules need to know.
+    What the rules need to know about an inventory.
 
     Parameters
     ----------
     values : dict
-        Known variables that the inventory sets, computed; ``UNKNOWN`` where that failed.
+        Computed values of the known variables that the inventory sets; ``UNKNOWN`` on failure.
     names : dict
-        All variables that the inventory sets, as they are written.
+        All variables that the inventory sets, not computed.
     options : dict
         The options of all roles and of the inventory, by name.
     entry : dict
@@ -55,13 +55,13 @@ class Site:
     environment : str
         Name of the inventory's folder, such as ``prod``.
     examples : collection of str
-        Secrets that the project itself shows as examples.
+        Secrets in the project's own examples.
     read : callable
-        Reads a file of this machine, vaulted or not. Raises OSError, or ValueError for a vault.
+        Reads a file of this machine. Raises OSError, or ValueError if it cannot be decrypted.
     now : datetime.datetime
-        The time, with time zone.
+        The current time, with time zone.
     certificates_checked : bool
-        Whether to look at certificates of your own, which a rollback can do without.
+        Whether to check the operator's own certificates, which a rollback does not need.
     """
 
     values: dict[str, Any]
@@ -76,7 +76,7 @@ class Site:
     certificates_checked: bool = True
 
     def get(self, name: str, default: Any = "") -> Any:
-        """Return a variable, or the default when it is not there or could not be computed."""
+        """Return a variable, or the default if it is not set or could not be computed."""
         value = self.values.get(name, default)
         return default if value is UNKNOWN or value is None else value
 
@@ -92,7 +92,7 @@ class Site:
 
     @property
     def public_ca(self) -> bool:
-        """Whether a public authority is to be asked."""
+        """Whether certificates come from a public authority."""
         return self.ca in DIRECTORIES.values()
 
     @property
@@ -103,35 +103,35 @@ class Site:
 
     @property
     def wanted(self) -> list[str]:
-        """Names of the apps that the operator has named (``-e app=``); empty for all."""
+        """Names that the operator gave with ``-e app=``; empty for all apps."""
         names = self.get("app")
         return re.split(r"[,\s]+", names.strip()) if isinstance(names, str) and names else []
 
     @property
     def chosen(self) -> list[dict[str, Any]]:
-        """Entries of the apps that the run is about."""
+        """Entries of the apps that this run covers."""
         return [e for e in self.entries if not self.wanted or e.get("name") in self.wanted]
 
     @property
     def apps(self) -> list[tuple[str, dict[str, Any]]]:
-        """Place and entry of each app that is to run, of those that the run is about."""
+        """Place and entry of each present app that this run covers."""
         apps = self.get("apps", [])
         found = present(apps) if isinstance(apps, list) else []
         return [(place, app) for place, app in found if app in self.chosen]
 
     def tls(self, app: dict[str, Any]) -> str:
-        """Say where an app's certificate comes from."""
+        """Return where an app's certificate comes from."""
         return str(app.get("tls") or self.get("tls", "acme"))
 
     @property
     def images(self) -> dict[str, Any]:
-        """Names of upstream images that the inventory wants."""
+        """Names of upstream images that the inventory sets."""
         images = self.get("images_registry", {})
         return images if isinstance(images, dict) else {}
 
     @property
     def asks_ca(self) -> bool:
-        """Whether any certificate comes from an authority, as the first app's will by default."""
+        """Whether any certificate comes from an authority; without apps, the default decides."""
         kinds = [self.tls(app) for _, app in self.apps] or [self.get("tls", "acme")]
         return "acme" in kinds
 
@@ -143,7 +143,7 @@ def check_site(site: Site) -> list[Finding]:
     found += check_apps(
         site.values.get("apps"), site.entry, site.public_ca, str(site.get("tls", "acme"))
     )
-    # The chosen ones last, for the second one of two is reported.
+    # Chosen apps come last, because the second app with a domain is the one that is reported.
     apps = present(site.values.get("apps")) if site.entries else []
     found += shared_domains(sorted(apps, key=lambda pair: pair[1] in site.chosen)) + _names(site)
     found += _secrets(site) + _acme(site) + _images(site) + _files(site) + _engine(site)
@@ -155,7 +155,7 @@ def check_site(site: Site) -> list[Finding]:
 
 
 def _names(site: Site) -> list[Finding]:
-    """Check the names that the operator has said (``-e app=``)."""
+    """Check the names that the operator gave with ``-e app=``."""
     known = [str(app.get("name")) for app in site.entries]
     fix = f"This inventory has: {', '.join(known)}. Separate several with commas"
     return [
@@ -166,7 +166,7 @@ def _names(site: Site) -> list[Finding]:
 
 
 def concerning(site: Site, found: list[Finding]) -> list[Finding]:
-    """Leave out what is wrong with apps that the run is not about."""
+    """Leave out findings about apps that this run does not cover."""
     apps = site.get("apps", [])
     others = []
     for number, app in enumerate(apps if site.wanted and isinstance(apps, list) else []):
@@ -178,7 +178,7 @@ def concerning(site: Site, found: list[Finding]) -> list[Finding]:
 
 
 def check_address(host: str, address: Any) -> list[Finding]:
-    """Refuse the address that the example inventory has, instead of waiting for an answer."""
+    """Refuse the example inventory's address instead of waiting for an answer."""
     try:
         taken = any(ipaddress.ip_address(str(address)) in network for network in EXAMPLES)
     except ValueError:
@@ -186,7 +186,7 @@ def check_address(host: str, address: Any) -> list[Finding]:
     if not taken:
         return []
     fix = "Write your server's address into hosts.yml"
-    return [Finding(f"{host}.ansible_host", "is an address of the documentation", fix, address)]
+    return [Finding(f"{host}.ansible_host", "is an example address", fix, address)]
 
 
 def _secrets(site: Site) -> list[Finding]:
@@ -195,8 +195,8 @@ def _secrets(site: Site) -> list[Finding]:
         return []
     given = given or {}
     if not isinstance(given, dict):
-        fix = "Write one dictionary per app, in the shape of vault.yml.example"
-        return [Finding("vault_app_secrets", "is not a dictionary", fix)]
+        fix = "Write one dictionary per app, as in vault.yml.example"
+        return [Finding("vault_app_secrets", "must be a dictionary", fix)]
     found = []
     for _, app in site.apps:
         name = app.get("name")
@@ -212,8 +212,8 @@ def _strangers(site: Site, given: dict[str, Any], variable: str) -> list[Finding
     found = []
     for name in sorted(map(str, set(given) - set(names))):
         near = nearest(name, names)
-        fix = f"Did you mean {near}?" if near else "Remove it, or name the app in apps"
-        found.append(Finding(f"{variable}.{name}", "belongs to no app", fix, warning=True))
+        fix = f"Did you mean {near}?" if near else "Remove it, or add the app to apps"
+        found.append(Finding(f"{variable}.{name}", "does not belong to any app", fix, warning=True))
     return found
 
 
@@ -227,11 +227,11 @@ def _keys(site: Site) -> list[Finding]:
         if key is UNKNOWN:
             continue
         if not isinstance(key, str) or not re.match(r"\s*-----BEGIN [A-Z ]*PRIVATE KEY-----", key):
-            found.append(Finding(where, "is no private key", fix))
+            found.append(Finding(where, "is not a private key", fix))
         elif "PRIVATE KEY-----" not in key.strip()[30:]:
-            found.append(Finding(where, "is a private key without its end", fix))
+            found.append(Finding(where, "is an incomplete private key", fix))
         elif control_error(key, multiline=True):
-            found.append(Finding(where, "holds a control character", fix))
+            found.append(Finding(where, "contains a control character", fix))
     return found
 
 
@@ -246,7 +246,9 @@ def _acme(site: Site) -> list[Finding]:
             fix = f"Did you mean {near}?" if near else f"Choose {names}, or a directory's URL"
             found.append(Finding("acme_ca", "is neither a known authority nor a URL", fix, ca))
         elif not ca.startswith("https://"):
-            found.append(Finding("acme_ca", "is not https, as ACME demands", "Use https://", ca))
+            found.append(
+                Finding("acme_ca", "is not https, which ACME requires", "Use https://", ca)
+            )
     if "staging" in site.ca and site.asks_ca and not TEST_ENVIRONMENTS.search(site.environment):
         wrong = "is a test authority, whose certificates no browser trusts"
         fix = f"Set acme_ca to letsencrypt for inventory/{site.environment}"
@@ -262,10 +264,10 @@ def _email(site: Site) -> list[Finding]:
     if email is None or email == "":
         return [Finding("acme_email", "is missing", fix)]
     if not isinstance(email, str) or not EMAIL.fullmatch(email):
-        return [Finding("acme_email", "is no e-mail address", fix, email)]
+        return [Finding("acme_email", "is not a valid e-mail address", fix, email)]
     production = PRODUCTION.fullmatch(site.environment)
     if PLACEHOLDERS.search(email.lower()) and (site.public_ca or production):
-        wrong = "is the documentation's address, which public authorities refuse"
+        wrong = "is an example address, which public authorities refuse"
         return [Finding("acme_email", wrong, fix, email)]
     return []
 
@@ -273,19 +275,19 @@ def _email(site: Site) -> list[Finding]:
 def _eab(site: Site) -> list[Finding]:
     eab = site.values.get("vault_acme_eab")
     if site.get("acme_ca") == "zerossl" and not eab and site.asks_ca and not site.get("acme_email"):
-        return [Finding("vault_acme_eab", "is missing", "ZeroSSL wants it, or acme_email")]
+        return [Finding("vault_acme_eab", "is missing", "ZeroSSL needs it or acme_email")]
     if eab in (None, {}, "") or eab is UNKNOWN:
         return []
-    fix = "Write {kid: ..., hmac_key: ...}, as the authority gave them"
+    fix = "Write {kid: ..., hmac_key: ...} with the values from the authority"
     if not isinstance(eab, dict):
-        return [Finding("vault_acme_eab", "is not a dictionary", fix)]
+        return [Finding("vault_acme_eab", "must be a dictionary", fix)]
     wanted = {"kid", "hmac_key"}
     return [
         Finding(f"vault_acme_eab.{name}", "is missing", fix)
         for name in sorted(wanted)
         if eab.get(name) in (None, "")
     ] + [
-        Finding(f"vault_acme_eab.{name}", "is a key that nothing knows", fix)
+        Finding(f"vault_acme_eab.{name}", "is an unknown key", fix)
         for name in sorted(set(map(str, eab)) - wanted)
     ]
 
@@ -294,9 +296,9 @@ def _images(site: Site) -> list[Finding]:
     found = []
     if site.get("images_source") == "archive":
         folder = site.get("images_archive_dir")
-        fix = "Name the folder of this machine with what `docker save` wrote"
+        fix = "Set it to the folder on this machine with the archives of `docker save`"
         if not folder:
-            wrong = "is missing, and images_source is archive"
+            wrong = "is missing, but images_source is archive"
             found.append(Finding("images_archive_dir", wrong, fix))
         elif not is_folder(local(str(folder))):
             wrong = "is not a folder on this machine"
@@ -306,7 +308,7 @@ def _images(site: Site) -> list[Finding]:
     for mirror in mirrors if isinstance(mirrors, list) else []:
         if mirror is not UNKNOWN and not re.fullmatch(r"https?://[^\s/]+/?", str(mirror)):
             fix = "Write https://HOST, without a path"
-            found.append(Finding("docker_registry_mirrors", "is no URL", fix, mirror))
+            found.append(Finding("docker_registry_mirrors", "is not a valid URL", fix, mirror))
     logins = site.get("vault_registry_logins", [])
     for number, login in enumerate(logins if isinstance(logins, list) else []):
         for name in ("registry", "username", "password"):
@@ -324,19 +326,19 @@ def _names_of_images(site: Site) -> list[Finding]:
         if key not in known:
             near = nearest(str(key), known)
             fix = f"Did you mean {near}?" if near else f"The keys are {', '.join(known)}"
-            found.append(Finding(where, "is a key that nothing knows", fix, name))
+            found.append(Finding(where, "is an unknown key", fix, name))
         elif name is not UNKNOWN and not IMAGE.fullmatch(str(name)):
-            fix = "Write NAME:TAG, with the registry before it or a digest after it"
-            found.append(Finding(where, "is no name of an image", fix, name))
+            fix = "Write NAME:TAG, if need be with a registry before it and a digest after it"
+            found.append(Finding(where, "is not a valid image name", fix, name))
         elif key == "postgres" and name is not UNKNOWN and postgres_major(name) is None:
-            wrong = "does not tell its major version, which then nobody holds against the data"
-            fix = "Write a tag such as 17-trixie, before the digest if there is one"
+            wrong = "does not show its major version, so it cannot be compared with the data's"
+            fix = "Use a tag such as 17-trixie, before the digest if there is one"
             found.append(Finding(where, wrong, fix, name, warning=True))
     return found
 
 
 def is_ipv6_network(text: str) -> bool:
-    """Tell whether a text is a network of IPv6 with room for containers."""
+    """Tell whether a text is an IPv6 network with room for containers."""
     try:
         return ipaddress.IPv6Network(text).prefixlen <= 112
     except ValueError:
@@ -353,29 +355,29 @@ def _files(site: Site) -> list[Finding]:
     for name in ("proxy_http_port", "proxy_https_port"):
         port = site.get(name, None)
         if re.fullmatch(r"-?\d+", str(port)) and not 1 <= int(port) <= 65535:
-            found.append(Finding(name, "is no port", "Choose 1 to 65535", port))
+            found.append(Finding(name, "is not a valid port", "Choose 1 to 65535", port))
     subnet = site.get("proxy_ipv6_subnet", None)
     if isinstance(subnet, str) and not is_ipv6_network(subnet):
-        fix = "Write one such as fd00:f1a5:c::/64, from fd00::/8 and with at most 112 bits"
-        found.append(Finding("proxy_ipv6_subnet", "is no network of IPv6", fix, subnet))
+        fix = "Use a network within fd00::/8, with at most 112 bits, such as fd00:f1a5:c::/64"
+        found.append(Finding("proxy_ipv6_subnet", "is not a valid IPv6 network", fix, subnet))
     requests = site.get("proxy_open_requests_per_client", None)
     if re.fullmatch(r"-\d+", str(requests)):
         fix = "Write how many requests a client may have open, or 0 for no limit"
-        found.append(Finding("proxy_open_requests_per_client", "is below zero", fix, requests))
+        found.append(Finding("proxy_open_requests_per_client", "is negative", fix, requests))
     http, https = site.get("proxy_http_port", 80), site.get("proxy_https_port", 443)
     if str(http) == str(https):
-        wrong = "is the port of proxy_http_port, too"
+        wrong = "is the same port as proxy_http_port"
         found.append(Finding("proxy_https_port", wrong, "Choose two different ports", https))
     return found
 
 
 def _builds(site: Site) -> list[Finding]:
-    """Look at what builds may reach and read, for they run code that nobody has looked at."""
+    """Check what builds may reach and read, because they run code that was not reviewed."""
     found = []
-    # A throwaway server has nothing to reach, and may need it.
+    # A throwaway server has nothing to protect, and may need the host's network.
     is_dev = TEST_ENVIRONMENTS.search(site.environment) or "dev_server" in site.names
     if site.get("build_network") == "host" and not is_dev:
-        wrong = "lets builds reach what listens on the server's 127.0.0.1, and all of its network"
+        wrong = "lets builds reach the services on the server's 127.0.0.1 and its whole network"
         fix = "Set it to default, and give the server a resolver that containers can reach"
         found.append(Finding("build_network", wrong, fix, "host", warning=True))
     for where, app in site.apps:
@@ -384,30 +386,30 @@ def _builds(site: Site) -> list[Finding]:
             continue
         spot = f"{where}.build_secrets"
         if not app.get("dockerfile"):
-            wrong = "is for a Dockerfile of the app's own, and without dockerfile has no effect"
+            wrong = "has no effect without dockerfile"
             found.append(Finding(spot, wrong, "Remove it", wanted, warning=True))
         for name in wanted:
             variable = f"build_{name}"
             known = site.get(variable)
             if app.get("dockerfile") and isinstance(name, str) and not known:
-                wrong = f"names {name}, and {variable} is not set, so the build goes without"
+                wrong = f"lists {name}, but {variable} is not set, so the build runs without it"
                 fix = f"Set {variable}, or remove {name}"
                 found.append(Finding(spot, wrong, fix, wanted, warning=True))
     return found
 
 
 def _engine(site: Site) -> list[Finding]:
-    """Check where the Docker engine comes from, and what the throwaway server runs."""
+    """Check the source of the Docker engine, and the system of the throwaway server."""
     found = []
     url = site.get("docker_upstream_url", None)
     if isinstance(url, str) and not re.fullmatch(r"https?://[^\s/]+(/[^\s/]+)*", url):
-        fix = "Write http(s)://HOST/FOLDER, without a slash at its end"
-        found.append(Finding("docker_upstream_url", "is no URL", fix, url))
+        fix = "Write http(s)://HOST/FOLDER, without a slash at the end"
+        found.append(Finding("docker_upstream_url", "is not a valid URL", fix, url))
     fingerprint = site.get("docker_upstream_fingerprint", None)
     digits = str(fingerprint).replace(" ", "")
     if fingerprint is not None and not re.fullmatch(r"[0-9A-Fa-f]{40}", digits):
         wrong, fix = (
-            "is no fingerprint",
+            "is not a valid fingerprint",
             "Write the 40 hexadecimal digits that gpg shows, in quotes",
         )
         found.append(Finding("docker_upstream_fingerprint", wrong, fix, fingerprint))
@@ -416,12 +418,12 @@ def _engine(site: Site) -> list[Finding]:
     releases = RELEASES.get(str(distribution), ())
     if release is not None and releases and release not in releases:
         fix = f"Choose {' or '.join(releases)}, or another dev_distribution"
-        found.append(Finding("dev_release", f"is no release of {distribution}", fix, release))
+        found.append(Finding("dev_release", f"is not a release of {distribution}", fix, release))
     return found
 
 
 def _isolation(site: Site) -> list[Finding]:
-    """Check what containers may reach although it is closed to them."""
+    """Check the exceptions to what containers may not reach."""
     found = []
     name = "docker_builds_may_reach"
     reach = site.get(name, [])
@@ -431,11 +433,11 @@ def _isolation(site: Site) -> list[Finding]:
         try:
             ipaddress.ip_network(str(network), strict=False)
         except ValueError:
-            fix = "Write it like 10.0.0.7, 10.0.0.0/24 or fd00::/64; the rules know no names"
+            fix = "Write it like 10.0.0.7, 10.0.0.0/24 or fd00::/64; host names do not work here"
             found.append(Finding(name, "is neither an address nor a network", fix, network))
     name = "docker_apps_may_reach_ports"
     ports = site.get(name, [])
     for port in ports if isinstance(ports, list) else []:
         if re.fullmatch(r"-?\d+", str(port)) and not 1 <= int(port) <= 65535:
-            found.append(Finding(name, "is no port", "Choose 1 to 65535", port))
+            found.append(Finding(name, "is not a valid port", "Choose 1 to 65535", port))
     return found

@@ -1,4 +1,4 @@
-"""Names and types: what roles say in their argument specs, against what an inventory says."""
+"""Compare the names and types of an inventory's variables with the roles' argument specs."""
 
 import re
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from typing import Any
 
 from checks.report import HIDDEN, UNKNOWN, Finding, nearest, show, shown_unless_secret
 
-# Old name: new name. A name that a role still knows is not reported.
+# Old name to new name. An old name that a role still has is not reported.
 RENAMED = {
     "app_build_ca_bundle": "build_ca_bundle",
     "app_build_network": "build_network",
@@ -27,21 +27,21 @@ SITE_PREFIXES = ("acme_", "tls_", "build_", "vault_", "apps_")
 
 def type_error(option: dict[str, Any], value: Any, secret: bool = False) -> tuple[str, str] | None:
     """
-    Hold a value against the type of an option, as generously as Ansible converts.
+    Check a value against the type of an option, accepting what Ansible would convert.
 
     Parameters
     ----------
     option : dict
         An option of an argument spec.
     value : Any
-        The value that an inventory gives.
+        The inventory's value.
     secret : bool, optional
-        Whether what is said must not quote the value.
+        Whether the result must not quote the value.
 
     Returns
     -------
     tuple of (str, str) or None
-        What is wrong and how to mend it; None when the value fits.
+        What is wrong and how to fix it; None when the value fits.
     """
     if value is UNKNOWN:
         return None
@@ -53,17 +53,17 @@ def type_error(option: dict[str, Any], value: Any, secret: bool = False) -> tupl
         if isinstance(value, dict | list):
             return "is not text", "Write one value"
         if isinstance(value, bool) and not choices:
-            return "is true or false for YAML, not text", "Put it in quotes"
+            return "is a boolean in YAML, not text", "Put it in quotes"
     elif kind == "int" and not _is_int(value):
         return "is not a whole number", "Write a number, without a unit"
     elif kind == "bool" and not isinstance(value, bool) and str(value).lower() not in TRUE_FALSE:
         return "is neither true nor false", "Write true or false"
     elif kind == "dict" and not isinstance(value, dict):
-        return "is not a dictionary", "Write lines of the form `name: value` below it"
+        return "must be a dictionary", "Write lines of the form `name: value` below it"
     elif kind == "list":
         if not isinstance(value, list):
             shown = "..." if secret else show(value).strip("'")
-            return "is not a list", f"Write it in brackets: [{shown}]"
+            return "must be a list", f"Write it in brackets: [{shown}]"
         each = {"type": option.get("elements", "raw"), "choices": choices}
         for element in value:
             if error := type_error(each, element, secret):
@@ -89,13 +89,13 @@ def check_names(
     """
     Find variables that no role knows.
 
-    An operator may have variables of their own, so a name is reported only if it starts as those
-    of a role do, or is nearly that of a known one.
+    Operators may have their own variables, so a name is reported only if it has the prefix of a
+    role, or is similar to a known name.
 
     Parameters
     ----------
     given : dict
-        Name and raw value of each variable of the inventory.
+        The inventory's variables by name, not computed.
     known : dict
         The options of all roles and of the inventory, by name.
     roles : iterable of str
@@ -119,19 +119,19 @@ def check_names(
         near = nearest(name, known)
         if name.startswith(prefixes) or (near and _alike(name, near)):
             hint = f"Did you mean {near}? " if near else ""
-            fix = f"{hint}The roles' READMEs list what there is"
+            fix = f"{hint}The READMEs of the roles list all variables"
             shown = shown_unless_secret(name, given[name])
-            found.append(Finding(name, "is a variable that nothing knows", fix, shown))
+            found.append(Finding(name, "is an unknown variable", fix, shown))
     return found
 
 
 def _alike(name: str, near: str) -> bool:
-    # Five letters in six: "image_source", "acme_mail", "postgress_memory_mb".
+    # Five of six letters agree: "image_source", "acme_mail", "postgress_memory_mb".
     return SequenceMatcher(None, name.lower(), near).ratio() >= 0.84
 
 
 def check_types(given: dict[str, Any], known: dict[str, dict[str, Any]]) -> list[Finding]:
-    """Hold each variable that the inventory sets against its option's type and choices."""
+    """Check each variable that the inventory sets against its option's type and choices."""
     found = []
     for name, value in sorted(given.items()):
         option = known.get(name)

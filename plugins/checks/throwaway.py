@@ -1,4 +1,4 @@
-"""What the network of a throwaway server knows: Pebble finds only the names that it lists."""
+"""The network of a throwaway server, in which Pebble finds only the names that it lists."""
 
 import subprocess
 
@@ -19,7 +19,7 @@ def known_names(server: str) -> set[str]:
     Returns
     -------
     set of str
-        None at all if there is no such container, or no Docker that this user may ask.
+        Empty if there is no such container, or if this user may not use Docker.
     """
     command = ["docker", "container", "inspect", "--format", ALIASES, server]
     try:
@@ -31,14 +31,14 @@ def known_names(server: str) -> set[str]:
 
 def check_names(domains: dict[str, str], known: set[str]) -> list[Finding]:
     """
-    Find domains that the test authority will not find.
+    Find domains that the test authority cannot resolve.
 
     Parameters
     ----------
     domains : dict of str to str
-        Domains that want a certificate from it, each with the place of its app's entry.
+        Domains that get a certificate from it, each with the place of its app's entry.
     known : set of str
-        What `known_names` has found; nothing is known of a server that is not there.
+        What `known_names` returned; empty if the server does not exist.
 
     Returns
     -------
@@ -50,9 +50,9 @@ def check_names(domains: dict[str, str], known: set[str]) -> list[Finding]:
     return [
         Finding(
             f"{where}.domains",
-            "is not known to the test authority beside this throwaway server, which gives no "
+            "is unknown to the test authority beside this throwaway server, which issues no "
             "certificate for it",
-            "Run `make up`, which tells it, instead of deploy.yml alone",
+            "Run `make up`, which adds the domain there, instead of deploy.yml alone",
             domain,
             warning=True,
         )

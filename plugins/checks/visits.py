@@ -1,4 +1,4 @@
-"""What a visit of a site over TLS means: dates, names, chain, and the answer. Pure functions."""
+"""Judge a visit of a site over TLS: dates, names, chain and answer. Pure functions."""
 
 import base64
 import datetime
@@ -14,24 +14,24 @@ from checks.report import Finding
 
 # The companion renews when a third of the lifetime is left, and looks every hour.
 GRACE = datetime.timedelta(hours=6)
-# Nothing renews these by themselves, and they may live for ten years.
+# Certificates that are renewed by hand may be valid for ten years.
 BY_HAND = datetime.timedelta(days=30)
-# Of https://www.openssl.org/docs/man3.0/man3/X509_STORE_CTX_get_error.html
+# Codes from https://www.openssl.org/docs/man3.0/man3/X509_STORE_CTX_get_error.html
 UNTRUSTED = {18, 19, 20, 21}
 CHAIN_EXPIRED = {10}
-# Authorities that every machine's list knows.
+# Authorities that every machine trusts.
 TRUSTED_AUTHORITIES = ("letsencrypt", "zerossl")
 
 
 @dataclass
 class Verdict:
     """
-    What is to be said of one site.
+    The result for one site.
 
     Parameters
     ----------
     app, domain : str
-        Which.
+        The app, and the domain that was visited.
     tls : str
         Where its certificate comes from: acme, own, or selfsigned.
     certificate : str
@@ -39,9 +39,9 @@ class Verdict:
     answer : str
         What it answered, in a few words.
     unfit : bool
-        Whether there is no certificate that a visitor could use.
+        Whether the site has no certificate that browsers accept.
     renewal : bool
-        Whether the first finding is about a certificate that is missing, or is to be renewed.
+        Whether the first finding is about a missing certificate or one that is due for renewal.
     found : list of Finding
         What is wrong.
     """
@@ -56,18 +56,18 @@ class Verdict:
     found: list[Finding] = field(default_factory=list)
 
     def add(self, wrong: str, fix: str, *, warning: bool = False, unfit: bool = False) -> None:
-        """Note something that is wrong."""
+        """Add a finding."""
         self.unfit |= unfit
         self.renewal |= unfit
         self.found.append(Finding(f"https://{self.domain}/", wrong, fix, warning=warning))
 
     @property
     def fails(self) -> bool:
-        """Whether a visitor is not served as he should be."""
+        """Whether visitors are affected."""
         return any(not finding.warning for finding in self.found)
 
     def explain(self, text: str) -> None:
-        """Add to the first finding, which is the certificate's, what the companion says of it."""
+        """Add the companion's message to the first finding, which is the one on the certificate."""
         first = self.found[0]
         self.found[0] = replace(first, fix=f"{first.fix}.\n  {text}")
 
@@ -81,26 +81,26 @@ def judge(visit: dict[str, Any], tls: str, trusted_ca: bool, now: datetime.datet
     visit : dict
         What the module ``site_visit`` returned for one domain.
     tls : str
-        Where the certificate is to come from: acme, own, or selfsigned.
+        Where the certificate should come from: acme, own, or selfsigned.
     trusted_ca : bool
-        Whether an authority that every machine knows is asked. The certificates of another one
-        cannot be verified up to its root here: for these the dates, the names and the signatures
-        within the chain are checked.
+        Whether the authority is one that every machine trusts. Certificates of another authority
+        cannot be verified up to its root here: only the dates, the names and the signatures within
+        the chain are checked.
     now : datetime.datetime
         The server's time, with time zone.
 
     Returns
     -------
     Verdict
-        Words and findings.
+        The texts and findings.
     """
     verdict = Verdict(visit["app"], visit["domain"], tls)
     if not visit["reached"]:
-        wrong = f"nobody listens on the server's HTTPS port ({visit['refused']})"
+        wrong = f"nothing listens on the server's HTTPS port ({visit['refused']})"
         verdict.add(wrong, "Look at the container edge-nginx-1, or run site.yml", unfit=False)
         return verdict
     if not visit["chain"]:
-        wrong = f"nginx has no certificate for it, and refuses ({visit['refused']})"
+        wrong = f"nginx has no certificate for it and refuses the connection ({visit['refused']})"
         verdict.add(wrong, _way_to_one(tls), unfit=True)
         return verdict
     _judge_certificate(verdict, visit, trusted_ca, now)
@@ -110,10 +110,10 @@ def judge(visit: dict[str, Any], tls: str, trusted_ca: bool, now: datetime.datet
 
 def _way_to_one(tls: str) -> str:
     if tls == "acme":
-        return "See what the companion says, mend that, and deploy again"
+        return "Fix what the companion reports, and deploy again"
     if tls == "own":
-        return "Name the right files in certificate and certificate_key, and deploy"
-    return "Deploy the app, which makes one"
+        return "Set certificate and certificate_key to the right files, and deploy"
+    return "Deploy the app, which creates one"
 
 
 def _judge_certificate(
@@ -135,20 +135,18 @@ def _judge_certificate(
     verdict.certificate = f"{_issuer(leaf)}, {spent}, until {ends:%Y-%m-%d}"
     if not _covers(names, verdict.domain):
         shown = ", ".join(sorted(names)) or "no name"
-        wrong = (
-            f"it shows a certificate of another name ({shown}), which every visitor is warned of"
-        )
+        wrong = f"its certificate is for another name ({shown}), so browsers warn every visitor"
         verdict.add(wrong, fix, unfit=True)
         return
     if past:
         wrong = f"its certificate expired on {ends:%Y-%m-%d %H:%M} UTC: visitors are turned away"
         verdict.add(wrong, fix, unfit=True)
     elif starts > now:
-        wrong = f"its certificate is valid only from {starts:%Y-%m-%d %H:%M} UTC on"
-        verdict.add(wrong, "Look at the server's clock (timedatectl)", unfit=True)
+        wrong = f"its certificate is not valid before {starts:%Y-%m-%d %H:%M} UTC"
+        verdict.add(wrong, "Check the server's clock (timedatectl)", unfit=True)
     elif soon := _ends_soon(verdict.tls, ends - starts, left):
         renewal = fix if verdict.tls == "acme" else "Renew it, and deploy"
-        verdict.add(f"its certificate ends on {ends:%Y-%m-%d}, {soon}", renewal, warning=True)
+        verdict.add(f"its certificate expires on {ends:%Y-%m-%d}, {soon}", renewal, warning=True)
         verdict.renewal = True
     _judge_chain(verdict, visit, chain, trusted_ca, now)
 
@@ -157,7 +155,7 @@ def _ends_soon(tls: str, lifetime: datetime.timedelta, left: datetime.timedelta)
     third = lifetime / 3
     if tls == "acme":
         return (
-            f"with less than a third of its {_days(lifetime)} left, and is not renewed"
+            f"with less than a third of its {_days(lifetime)} left, and was not renewed"
             if left < third - min(GRACE, lifetime / 30)
             else ""
         )
@@ -171,17 +169,21 @@ def _judge_chain(
     trusted_ca: bool,
     now: datetime.datetime,
 ) -> None:
-    """Judge all that is above the leaf; its dates and names are judged already."""
+    """Judge the chain above the leaf, whose dates and names were judged before."""
     leaf, fix = chain[0], _way_to_one(verdict.tls)
     if visit["verified"]:
         verdict.certificate += ", trusted"
         return
     if leaf.issuer == leaf.subject:
         if not _signed(leaf, leaf):
-            verdict.add("its certificate is not signed by itself, as it says", fix, unfit=True)
-        verdict.certificate += ", signed by itself"
+            verdict.add(
+                "its certificate claims to be self-signed, but has another signature",
+                fix,
+                unfit=True,
+            )
+        verdict.certificate += ", self-signed"
         if verdict.tls == "acme":
-            wrong = "its certificate is signed by itself, and not by the authority"
+            wrong = "its certificate is self-signed, not issued by the authority"
             verdict.add(wrong, fix, unfit=True)
         return
     for below, above in itertools.pairwise(chain):
@@ -197,16 +199,16 @@ def _judge_chain(
             return
     why = visit["verify_message"] or f"error {visit['verify_code']}"
     if visit["verified"] is None:
-        verdict.certificate += ", not verified (the server has no list of authorities)"
+        verdict.certificate += ", not verified (the server has no list of trusted authorities)"
     elif visit["verify_code"] in CHAIN_EXPIRED and not verdict.unfit:
         verdict.add(f"its chain does not verify: {why}", fix, unfit=True)
     elif verdict.unfit or visit["verify_code"] in CHAIN_EXPIRED:
         pass
     elif verdict.tls == "acme" and not trusted_ca:
-        verdict.certificate += ", of a private authority"
+        verdict.certificate += ", from a private authority"
     elif verdict.tls == "own" and visit["verify_code"] in UNTRUSTED:
-        wrong = f"its chain leads to no authority that the server knows ({why})"
-        fix = "Add the missing intermediates, unless all visitors know your own authority"
+        wrong = f"its chain does not lead to an authority that the server trusts ({why})"
+        fix = "Add the missing intermediates, unless all visitors trust your own authority"
         verdict.add(wrong, fix, warning=True)
     else:
         verdict.add(f"its chain does not verify: {why}", fix, unfit=True)
@@ -219,13 +221,13 @@ def _judge_answer(verdict: Verdict, visit: dict[str, Any]) -> None:
         verdict.answer = "503, in maintenance"
     elif not status:
         why = visit["answer_error"] or "the connection was closed"
-        verdict.add(f"it gives no answer ({why})", "Look at the app's containers and their logs")
+        verdict.add(f"it does not answer ({why})", "Look at the app's containers and their logs")
     elif status >= 500:
         fix = "Look at the app's containers and their logs"
         verdict.add(f"it answers {status} at {visit['path']}", fix)
     elif status == 404 and visit["path"] != "/":
-        # The app's own word or nginx's: only who wrote the path knows whether it is there.
-        fix = "Mend `health` in the app's entry, or run site.yml if the app has that page"
+        # The 404 is the app's or nginx's own: whether the page should exist is unknown here.
+        fix = "Correct `health` in the app's entry, or run site.yml if the app has that page"
         verdict.add(f"it answers 404 at {visit['path']}, its health path", fix, warning=True)
     elif visit["maintenance"]:
         verdict.answer += ", in maintenance for others"

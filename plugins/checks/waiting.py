@@ -1,4 +1,4 @@
-"""When to wait for certificates, when to wake the companion, and when to give up."""
+"""Wait for certificates: when to wake the companion, and when to give up."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ PAUSE_SECONDS = 2.0
 PROGRESS_SECONDS = 20.0
 # The companion looks at a new container within twenty seconds of its start.
 UNASKED_SECONDS = 25.0
-# Of a container that does not come back by itself; one that restarts does.
+# States from which a container does not come back by itself, unlike "restarting".
 ENDED = ("", "created", "exited", "dead", "paused", "removing")
-# The companion tries again after ten seconds: three times, before it counts as a lasting failure.
+# The companion retries after ten seconds; three failed tries count as a lasting failure.
 AWAY_SECONDS = 35.0
 # After a reload nginx's old workers may take a few more connections.
 SECOND_LOOKS = 3
@@ -26,17 +26,17 @@ class Look:
     Parameters
     ----------
     verdicts : list of Verdict
-        What to say of each site.
+        The result for each site.
     log : str
         The companion's log.
     state : str
-        Docker's word on the companion's container, such as ``running``; empty if there is none.
+        Docker's state of the companion's container, such as ``running``; empty if there is none.
     now : float
         The server's time, in seconds.
     announced : dict of str to float
-        When the container that announces an app's names was started, in seconds.
+        When the container that announces an app's domains started, in seconds.
     trouble : str
-        Why the companion could not be woken; empty if it could.
+        Why the companion could not be woken; empty on success.
     """
 
     verdicts: list[Verdict]
@@ -53,11 +53,11 @@ class Look:
         return list(dict.fromkeys(apps))
 
     def domains(self, app: str) -> list[str]:
-        """Name the domains of an app."""
+        """List the domains of an app."""
         return [v.domain for v in self.verdicts if v.app == app]
 
     def word(self, app: str, since: float = 0) -> Word | None:
-        """Find the companion's last word on an app's certificate from a time on."""
+        """Find the companion's last message on an app's certificate since a time."""
         return word_on(app, self.domains(app), read_log(self.log, since))
 
 
@@ -68,16 +68,16 @@ class Waiting:
     Parameters
     ----------
     look : callable
-        Looks at the server; its argument says whether to wake the companion first.
+        Looks at the server; the argument tells whether to wake the companion first.
     seconds : float
         How long to wait for all of them.
     begun : float
-        When the run began that may have announced new names, in seconds of the server's clock. For
-        names announced since then the companion is at work already, and its word since then counts.
+        Start of the run, by the server's clock in seconds. The companion already works on domains
+        that were announced since then, and its messages since then count.
     say : callable
-        Shows a line of progress.
+        Prints a line of progress.
     clock, sleep : callable
-        Time in seconds, and to let it pass.
+        Return the time in seconds, and wait so long.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Waiting:
         self._since: dict[str, float] = {}
         self._away: dict[str, float] = {}
         self._woken = False
-        #: What the companion said, meanwhile, of each app whose site has no certificate in the end.
+        #: The companion's messages on the apps that end up without a certificate.
         self.words: dict[str, Word] = {}
 
     def run(self) -> Look:
@@ -138,7 +138,7 @@ class Waiting:
         return self._look(True)
 
     def _goes_on(self, found: Look, elapsed: float) -> bool:
-        """Tell whether any certificate may still come, and note what is said of the others."""
+        """Tell whether a certificate may still come, and keep the messages on the others."""
         hope = False
         for app in found.unfit:
             since = self._since.setdefault(app, found.now)

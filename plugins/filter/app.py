@@ -1,4 +1,4 @@
-"""Filters that give the model of an app to Ansible, and read its releases, containers and logs."""
+"""Filters for the model of an app, and for its releases, containers and logs."""
 
 import ipaddress
 import json
@@ -14,38 +14,38 @@ from ansible.errors import AnsibleFilterError
 sys.path.append(str(Path(__file__).parents[1]))
 from module_utils.app import App
 
-# Workers and jobs come between those with requests and the database.
+# Workers and jobs stop after the containers that take requests, and before the database.
 FIRST_TO_STOP = ("vhost", "relay", "web")
 LAST_TO_STOP = ("db",)
 
 WRITES = (
-    "The app writes to {path}, and its file system is read-only. Add that path or a folder above "
-    "it to the `volumes` of its entry to keep what it writes; /tmp is writable and forgotten."
+    "The app writes to {path}, but its file system is read-only. Add that path or a folder above "
+    "it to the `volumes` of its entry to keep the files; /tmp is writable, but is not kept."
 )
-# What the log of a release that did not start usually means.
+# Usual causes of errors in the log of a release that did not start.
 ADVICE = {
     r"Read-only file system: b?['\"]?(?P<path>[^'\"\s]+)": WRITES,
-    # As shells and their commands say it.
+    # The messages of shells and their commands.
     r"(?P<path>[^'\"\s]+)['\"]?: Read-only file system\s*(?:\n|\Z)": WRITES,
     r"attempt to write a readonly database": (
-        "SQLite's file is where the app may not write: set `database: sqlite` and use "
+        "SQLite's file is in a folder that the app cannot write to: set `database: sqlite` and use "
         "DATABASE_URL, or add the file's folder to the `volumes` of the entry."
     ),
     r"unable to open database file": (
-        "SQLite could not make its file: set `database: sqlite` and use DATABASE_URL, or add the "
+        "SQLite could not create its file: set `database: sqlite` and use DATABASE_URL, or add the "
         "file's folder to the `volumes` of the entry (Flask's instance folder is /app/instance)."
     ),
     r"No module named '(?P<name>pkg_resources|distutils)": (
-        "{name} left Python: add setuptools<81 to the app's list of dependencies."
+        "{name} is no longer part of Python: add setuptools<81 to the app's list of dependencies."
     ),
     r"No module named '(?P<name>[^']+)'": (
         "{name} is neither in the app's folder or its src/ nor in its list of dependencies: add it "
-        "there, or mend `module`."
+        "there, or correct `module`."
     ),
     r"error while loading shared libraries: \S+:|lib\S+\.so\S*: cannot open shared": (
-        "A library is missing: name the Debian package that has it in `packages`."
+        "A library is missing: add its Debian package to `packages`."
     ),
-    # A traceback would tell more than uWSGI's last line, which does not tell the two apart.
+    # Only without a traceback: uWSGI's last line does not tell the two errors apart.
     (
         r"no python application found|unable to find \"application\"|unable to find .* callable"
         r"|'uwsgi_file__|\A(?!(?s:.*)Traceback)(?s:.*)callable not found or import error"
@@ -54,14 +54,14 @@ ADVICE = {
         "my_app:create_app() for a factory."
     ),
     r"KeyError: '(?P<name>[A-Z][A-Z0-9_]+)'": (
-        "The app misses the variable {name}: add it to the `environment` of its entry, or, if it "
+        "The app lacks the variable {name}: add it to the `environment` of its entry, or, if it "
         "is a secret, to vault_app_secrets."
     ),
     (
         r"(?P<name>[A-Z][A-Z0-9_]+) not found\. Declare it"
         r"|Environment variable \"(?P<other>[A-Z][A-Z0-9_]+)\" not set"
     ): (
-        "The app misses the variable {name}{other}: add it to the `environment` of its entry, or, "
+        "The app lacks the variable {name}{other}: add it to the `environment` of its entry, or, "
         "if it is a secret, to vault_app_secrets."
     ),
     (
@@ -69,21 +69,21 @@ ADVICE = {
         r"|No address associated with hostname|could not translate host name"
     ): (
         "The app looks up a name that its network does not have: it knows `db`, its own database, "
-        "and has no way out of the server. Use DATABASE_URL as it is, and let no start wait for "
-        "what is elsewhere."
+        "and cannot reach other servers. Use DATABASE_URL as it is, and let the start not depend "
+        "on other servers."
     ),
     r"Can't load plugin: sqlalchemy.dialects:(?P<name>postgres)\b": (
-        "This SQLAlchemy wants postgresql:// addresses, which DATABASE_URL is: look what the app "
-        "makes of it."
+        "This SQLAlchemy needs postgresql:// URLs, and DATABASE_URL is one: check how the app "
+        "changes it."
     ),
     r"No module named 'psycopg2'": (
-        "DATABASE_URL is one of Postgres, so the app needs psycopg2 in its list of dependencies."
+        "DATABASE_URL is for Postgres, so the app needs psycopg2 in its list of dependencies."
     ),
     r"Permission denied: b?['\"]?(?P<path>[^'\"\s]+)": (
-        "The app runs as a user of its own, who may not open {path}. If it writes there, add the "
+        "The app runs as its own user, which may not open {path}. If it writes there, add the "
         "path to `volumes`."
     ),
-    # A log's folder is empty in the source, so git leaves it out.
+    # Git leaves out the folder of a log, because it is empty in the source.
     r"No such file or directory: b?['\"](?P<path>[^'\"\n]+\.log(\.\d+)?)['\"]": (
         "The folder of {path} is not in the app's image, as git keeps no empty folders: add it to "
         "the `volumes` of the entry, or log to stderr, which `docker logs` shows."
@@ -97,7 +97,7 @@ def app_completed(entry: dict[str, Any], inherited: dict[str, Any] | None = None
 
 
 def app_derived(entry: dict[str, Any], secrets: dict[str, str] | None = None) -> dict[str, Any]:
-    """Say what follows from an app's entry."""
+    """Return the values derived from an app's entry."""
     return App.from_entry(entry).derived(secrets)
 
 
@@ -126,7 +126,7 @@ def containers_of(containers: list[dict[str, Any]], app: str, but: str = "") -> 
         labels = container.get("Labels") or {}
         project = labels.get("com.docker.compose.project")
         of_release = labels.get("flask-vps.app") == app and labels.get("flask-vps.release") != but
-        # A scheduled job ends by itself, also when its release is no longer the one in service.
+        # A scheduled job ends by itself, even if its release is no longer live.
         if but and labels.get("com.docker.compose.oneoff") == "True":
             continue
         if of_release or (not but and project in (f"{app}-vhost", f"{app}-db")):
@@ -136,7 +136,7 @@ def containers_of(containers: list[dict[str, Any]], app: str, but: str = "") -> 
 
 
 def _turn(service: str) -> int:
-    # Behind the kind may stand which one it is: vhost-0123456789ab, worker-mail.
+    # A name may follow the kind: vhost-0123456789ab, worker-mail.
     kind = service.partition("-")[0]
     if kind in FIRST_TO_STOP:
         return FIRST_TO_STOP.index(kind)
@@ -151,19 +151,19 @@ def rollback_target(found: dict[str, Any], app: str, wanted: str = "") -> dict[s
     name = str(wanted or found["previous"])
     error = ""
     if not live:
-        error = "has no release in service, so there is none to leave"
+        error = "has no live release to roll back from"
     elif not name:
-        error = "has no earlier release that was well when it was left"
+        error = "has no earlier release that was healthy when it was replaced"
     elif name == live:
-        error = f"is at release {name} already"
+        error = f"already has the live release {name}"
     elif name not in records:
         error = f"has no release {name} on this server"
     elif name not in fit:
-        error = f"had a release {name}, but it never was healthy"
+        error = f"has a release {name}, but it never became healthy"
     elif "entry" not in records[name]:
         error = f"has a release {name}, but its release.json was lost, which says how to start it"
     elif _kind(records[name]) != _kind(records.get(live, {})):
-        error = f"was served another way by {name}, which only a deploy of its source can change"
+        error = f"used another protocol in release {name}, so only a deploy can return to it"
     return {"error": f"{app} {error}. {choice}."} if error else records[name]
 
 
@@ -172,8 +172,8 @@ def _kind(record: dict[str, Any]) -> str:
 
 
 def moved_release(text: str, release: str, uid: int | str, folder: str) -> str:
-    """Update the compose file of a release from before apps had numbers of their own."""
-    # Plain strings: those of Ansible carry marks that YAML cannot write.
+    """Update the compose file of a release from before apps had their own user IDs."""
+    # Plain strings, because YAML cannot write Ansible's tagged ones.
     project = yaml.safe_load(str(text))
     for service in project["services"].values():
         service["user"] = f"{uid}:{uid}"

@@ -1,4 +1,4 @@
-"""Filters that find in the output of programs why something failed."""
+"""Filters that find the reason of a failure in the output of programs."""
 
 import itertools
 import re
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
-# How `docker compose logs` and `docker compose build` name the origin of a line.
+# Prefixes of lines in `docker compose logs` and `docker compose build`.
 ORIGIN = re.compile(r"^(?P<who>[A-Za-z0-9][\w.-]*?)-\d+ +\| ?")
 STEP = re.compile(r"^(?:#\d+ )?(?:\d+\.\d+ )?")
 
@@ -16,13 +16,13 @@ TRACEBACK = re.compile(
 CHAINED = re.compile(
     r"\s*(During handling of the above exception|The above exception was the direct cause)"
 )
-# Frames of one traceback that are shown, and lines that the message of an exception may go on for.
+# How many lines of a traceback's frames, and of an exception's message, are shown.
 FRAME_LINES = 14
 MESSAGE_LINES = 5
 LAST_LINES = 15
 LOG_LINES = 40
 
-# What servers say at each start, whatever happens to the app.
+# Messages of servers at each start, which say nothing about the app.
 BANNER = re.compile(
     "|".join(
         [
@@ -42,7 +42,7 @@ BANNER = re.compile(
         ]
     )
 )
-# What BuildKit says of its own work, and package managers of what went well.
+# Progress of BuildKit, and success messages of package managers.
 PROGRESS = re.compile(
     "|".join(
         [
@@ -57,19 +57,19 @@ PROGRESS = re.compile(
     )
 )
 
-# As glibc, musl, apt, npm, Go and apk say it: no resolver has answered, ...
+# Messages of glibc, musl, apt, npm, Go and apk when no resolver answered, ...
 NO_RESOLVER = (
     r"Temporary failure in name resolution|Temporary failure resolving|\[Errno -3\]|EAI_AGAIN"
     r"|server misbehaving|lookup \S+ on \S+: .*(timeout|connection refused)|DNS: transient error"
 )
-# ... and one has answered that there is no such name; some programs say the same of both.
+# ... and when the name does not exist; some programs use the same message for both.
 NO_NAME = (
     r"Name or service not known|No address associated with hostname|Name does not resolve"
     r"|\[Errno -[25]\]|getaddrinfo (failed|ENOTFOUND)|lookup \S+( on \S+)?: .*no such host"
     r"|could ?n.t resolve (host|proxy)|could not resolve (host|proxy)|unable to resolve host"
     r"|could not translate host name|DNS lookup error|DNS: name does not exist"
 )
-# What another try may mend; what is known to come again is not tried.
+# Errors that may be gone on the next try.
 PASSES = re.compile(
     r"connection (reset|broken|aborted|timed out)|timed? ?out|unexpected eof|incompleteread"
     r"|tls handshake|hash sum mismatch|file has unexpected size|mirror sync in progress"
@@ -82,22 +82,22 @@ BUILD_ADVICE = {
     NO_RESOLVER: (
         "The build could not look up a name: no resolver answers in the network of builds. See "
         "/etc/resolv.conf on the server; where containers cannot reach the resolver, set "
-        "build_network to host. The app's list of dependencies is not to blame."
+        "build_network to host. The app's list of dependencies is not the cause."
     ),
     NO_NAME: (
-        "The build could not look up a name, which is shown below. If it is right, the server's "
-        "resolver does not know it, or builds cannot reach that one: see /etc/resolv.conf on the "
+        "The build could not look up a name, which is shown below. If it is correct, the server's "
+        "resolver does not know it, or builds cannot reach it: see /etc/resolv.conf on the "
         "server, and build_network."
     ),
     r"No route to host|EHOSTUNREACH|administratively prohibited": (
         "The build asked a private address, which builds may not reach: name the address in "
-        "docker_builds_may_reach if it is to."
+        "docker_builds_may_reach if they should."
     ),
     r"No space left on device": (
         "The server's disk is full: `docker system df` shows what takes the space."
     ),
     r"CERTIFICATE_VERIFY_FAILED|certificate verify failed|SSL certificate problem": (
-        "Downloads pass a proxy with a certificate authority of its own: set build_ca_bundle."
+        "Downloads go through a proxy with its own certificate authority: set build_ca_bundle."
     ),
 }
 
@@ -105,7 +105,7 @@ BUILD_ADVICE = {
 def failure_log(log: str) -> str:
     """Shorten the log of a program that failed."""
     found = [_tell(who, lines) for who, lines in _by_origin(_lines(log)).items()]
-    # A traceback is nearer to the cause than what the others say of it.
+    # A traceback is nearer to the cause than the messages of other containers.
     found.sort(key=lambda part: "Traceback" not in part)
     return "\n".join(part for part in found if part) or "\n".join(_lines(log)[-5:])
 
@@ -118,7 +118,7 @@ def build_log(output: str) -> str:
 
 
 def build_advice(output: str) -> list[str]:
-    """Say what to do about the errors in a build's output; the first that is known counts."""
+    """Return advice for the first known error in a build's output."""
     for pattern, text in BUILD_ADVICE.items():
         if re.search(pattern, output, re.IGNORECASE):
             return [text]
@@ -144,7 +144,7 @@ def _by_origin(lines: list[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for line in lines:
         match = ORIGIN.match(line)
-        # Without its origin a line may be empty.
+        # A line may be empty without its prefix.
         if text := line[match.end() :] if match else line:
             found.setdefault(match["who"] if match else "", []).append(text)
     return found
@@ -164,7 +164,7 @@ def _tell(who: str, lines: list[str]) -> str:
         others.append(lines[position])
         position += 1
     if shown:
-        # Processes of one container that fail at the same time cut into each other's tracebacks.
+        # Tracebacks of processes that fail at the same time may be interleaved.
         others = [line for line in others if line not in shown and not line.startswith("  ")]
     rest = _distinct(line for line in others if not BANNER.match(line))
     last = rest[-(LAST_LINES if shown else LOG_LINES) :]
@@ -174,7 +174,7 @@ def _tell(who: str, lines: list[str]) -> str:
 
 def _traceback(lines: list[str], start: int) -> tuple[list[str], int]:
     """
-    Read a traceback with those that it is chained to.
+    Read a traceback and those that are chained to it.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ def _traceback(lines: list[str], start: int) -> tuple[list[str], int]:
     shown : list of str
         Its lines, without frames far from the error.
     end : int
-        Where the log goes on.
+        Index of the line after it.
     """
     shown: list[str] = []
     position = start
@@ -203,7 +203,7 @@ def _traceback(lines: list[str], start: int) -> tuple[list[str], int]:
             position += len(group)
             break
         frames = []
-        # Frames are indented more than what is around them.
+        # Frames are indented more than the lines around them.
         while position < len(lines) and re.match(
             rf"{re.escape(match['indent'])}[\s|]", lines[position]
         ):
@@ -222,12 +222,12 @@ def _traceback(lines: list[str], start: int) -> tuple[list[str], int]:
 
 
 def _drawn(lines: list[str]) -> list[str]:
-    """Take what Python draws of a group of exceptions: all of its tracebacks, in a tree."""
+    """Take the tree of tracebacks that Python prints for a group of exceptions."""
     return list(itertools.takewhile(re.compile(r"\s+[|+]").match, lines))
 
 
 def _message(lines: list[str]) -> list[str]:
-    """Take the lines of an exception's message from what follows the frames."""
+    """Take the lines of an exception's message, which follow the frames."""
     found = lines[:1]
     for line in lines[1:]:
         if re.match(
@@ -241,7 +241,7 @@ def _message(lines: list[str]) -> list[str]:
 
 
 def _distinct(lines: Iterable[str]) -> list[str]:
-    """Drop lines that say again, with other numbers, what was said; the first says how often."""
+    """Drop lines that differ only in numbers; the first of them shows the count."""
     counts: dict[str, int] = {}
     first: dict[str, str] = {}
     for line in lines:

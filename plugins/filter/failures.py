@@ -1,4 +1,4 @@
-"""Filters that say what went wrong, and what that means for the visitors."""
+"""Filters for messages about failures and their effect on visitors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def failure_reason(result: Mapping[str, Any]) -> str:
-    """Say why a task failed."""
+    """Return why a task failed."""
     items = [item for item in result.get("results") or [] if item.get("failed")]
     if items:
         return "\n".join(dict.fromkeys(failure_reason(item) for item in items))
@@ -29,10 +29,10 @@ def unfinished_release(
         lines.append(f'- "{step}" failed:')
         lines.append(textwrap.indent(failure["reason"], "  "))
     lines.append(
-        "All other steps were done. Mend the cause: the next deploy does what is left. Another "
-        "rollback would lead one release further back."
+        "All other steps were done. Fix the cause: the next deploy does what is left. Another "
+        "rollback would go back one more release."
         if is_rollback
-        else "All other steps were done. Mend the cause and run the same command again."
+        else "All other steps were done. Fix the cause and run the same command again."
     )
     return "\n".join(lines)
 
@@ -40,13 +40,13 @@ def unfinished_release(
 def deploy_report(
     failures: Sequence[Mapping[str, Any]], apps: Sequence[Mapping[str, Any]], visit: str = ""
 ) -> str:
-    """List what went wrong in a run that went on with the other apps."""
+    """List the failures of a run that went on with the other apps."""
     lines = []
     if failures:
         lines.append(f"{len(failures)} of {len(apps)} apps could not be deployed:")
     for failure in failures:
         first, *rest = str(failure["reason"]).strip().splitlines()
-        more = " (the whole message is above)" if rest else ""
+        more = " (the full message is above)" if rest else ""
         lines.append(f"- {failure['app']}: {first}{more}")
     if visit:
         lines.append(visit)

@@ -1,4 +1,4 @@
-"""The model of an app: an entry of ``apps`` with every default, and all that follows from it."""
+"""The model of an app: an entry of ``apps`` with every default and all derived values."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from module_utils.releases import LINKS
 
 ROLE = Path(__file__).parents[2] / "roles" / "app"
 
-# As strict as Docker is with the names of images: no separator at an end, and none of mixed kinds.
+# As strict as Docker's names of images: no separators at the ends, and no mixed ones.
 NAME = re.compile(r"(?=.{1,31}\Z)[a-z][a-z0-9]*(?:(?:-+|__?)[a-z0-9]+)*")
 GIT_URL = re.compile(r"(https?|ssh|git|file)://\S+|[\w.-]+@[\w.-]+:\S+")
 VOLUME = re.compile(r"(/[A-Za-z0-9_.-]+)+")
-# Files by which pip can install an app; one of them is enough.
+# pip can install an app from any of these files.
 INSTALLABLE = ("requirements.txt", "pyproject.toml", "setup.py")
 # BuildKit secrets that a build may need for its downloads.
 BUILD_SECRETS = ("ca_bundle", "pip_index_url")
-# Smallest and largest value that make sense.
+# Smallest and largest allowed value.
 RANGES = {
     "processes": (1, 64),
     "threads": (1, 256),
@@ -34,8 +34,8 @@ RANGES = {
 }
 # Keys whose default is a variable of the inventory.
 INHERITED = {"memory_mb": "app_memory_mb", "tls": "tls"}
-# Keys that change the edge or the jobs alone, so a new value makes no new release. The content of
-# the source counts, not where it comes from.
+# Keys that affect only the edge or the jobs, so a new value makes no new release. Of the source
+# only its content counts, not its address.
 NOT_OF_RELEASE = {
     *("source", "version", "folder", "state", "domains", "upload_mb"),
     *("tls", "certificate", "certificate_key", "cron"),
@@ -51,29 +51,29 @@ def entry_options() -> dict[str, dict[str, Any]]:
 
 
 def setting(entry: Mapping[str, Any], key: str) -> Any:
-    """Return what an entry says, or the key's default; the entry may not have been checked yet."""
+    """Return an entry's value, or the key's default; works on entries that are not checked yet."""
     value = entry.get(key)
     return entry_options()[key].get("default") if value is None else value
 
 
 def is_present(entry: Mapping[str, Any]) -> bool:
-    """Tell whether an app is to run, whether its entry has been checked or not."""
+    """Tell whether an app is present; works on entries that are not checked yet."""
     return setting(entry, "state") != "absent"
 
 
 def has_postgres(entry: Mapping[str, Any]) -> bool:
-    """Tell whether an app has a Postgres of its own, whether its entry has been checked or not."""
+    """Tell whether an app has its own Postgres; works on entries that are not checked yet."""
     return setting(entry, "database") == "postgres"
 
 
 def required_secrets(entry: Mapping[str, Any]) -> list[str]:
-    """Name the secrets that an app cannot do without."""
+    """List the secrets that an app requires."""
     key = [] if entry.get("dockerfile") else ["SECRET_KEY"]
     return key + (["POSTGRES_PASSWORD"] if has_postgres(entry) else [])
 
 
 def is_git(source: str) -> bool:
-    """Tell a git URL from a folder."""
+    """Tell whether a source is a git URL and not a folder."""
     return GIT_URL.fullmatch(source) is not None
 
 
@@ -94,7 +94,7 @@ def ascii_domain(domain: str) -> str:
     Raises
     ------
     ValueError
-        If a label is not a valid international one (IDNA 2008 with UTS 46 mapping).
+        If a label is not valid (IDNA 2008 with UTS 46 mapping).
     """
     if domain.isascii() and "xn--" not in domain.lower():
         return domain.lower()
@@ -105,7 +105,7 @@ def ascii_domain(domain: str) -> str:
 
 
 def volume_path(path: str) -> str | None:
-    """Return the path of a volume without a slash at its end, or None if it cannot be one."""
+    """Return the path of a volume without a trailing slash, or None if it is not valid."""
     plain = str(PurePosixPath(path))
     if not VOLUME.fullmatch(plain) or {".", ".."} & set(plain.split("/")):
         return None
@@ -113,7 +113,7 @@ def volume_path(path: str) -> str | None:
 
 
 def volume_name(path: str) -> str:
-    """Name a volume by its path in the container."""
+    """Derive the name of a volume from its path in the container."""
     return path.strip("/").replace("/", "-")
 
 
@@ -193,17 +193,17 @@ class App:
 
     @property
     def has_dockerfile(self) -> bool:
-        """Whether it brings an image of its own, which speaks on a port and not on our socket."""
+        """Whether the app has its own image, which listens on a port and not on a socket."""
         return bool(self.dockerfile)
 
     @property
     def kind(self) -> str:
-        """What nginx speaks at a release's socket: ``http`` to the relay of an own image."""
+        """The protocol of a release's socket: ``http`` to the relay of an app's own image."""
         return "http" if self.has_dockerfile else "uwsgi"
 
     @property
     def image(self) -> str:
-        """Repository of its images; a release's id is the tag."""
+        """Repository of the app's images; the tag is a release's id."""
         return f"flask-vps/{self.name}"
 
     @property
@@ -211,7 +211,7 @@ class App:
         """
         Volumes, each with its ``name`` and its ``path`` in the container.
 
-        No app has a dot in its name, so it keeps the volumes of `a` apart from those of `a-b`.
+        The dot, which no app has in its name, keeps the volumes of `a` apart from those of `a-b`.
         """
         paths = [volume_path(path) or path for path in self.volumes]
         if self.database == "sqlite":
@@ -230,7 +230,7 @@ class App:
 
     @property
     def source_needs(self) -> dict[str, list[str]]:
-        """What the source must hold: by the variable that asks, paths of which one is enough."""
+        """What the source must contain: for each variable, paths of which one is enough."""
         needs = {key: [getattr(self, key)] for key in ("dockerfile", "static")}
         needs = {key: paths for key, paths in needs.items() if paths[0]}
         if not self.has_dockerfile:
@@ -239,7 +239,7 @@ class App:
 
     @property
     def build_reads(self) -> list[str]:
-        """Secrets that the build may read; a Dockerfile of the app's own only those it names."""
+        """Secrets that the build may read; with an own Dockerfile, those in ``build_secrets``."""
         if not self.has_dockerfile:
             return list(BUILD_SECRETS)
         return [name for name in BUILD_SECRETS if name in self.build_secrets]
@@ -249,8 +249,8 @@ class App:
         """
         The line of ``uwsgi.ini`` that loads the app.
 
-        uWSGI's own ``module`` knows neither arguments nor dotted callables, so for these it is
-        Python that says the same.
+        uWSGI's ``module`` supports neither arguments nor dotted callables, which are loaded by
+        Python code instead.
         """
         path, _, target = self.module.partition(":")
         if re.fullmatch(r"\w*(\(\))?", target):
@@ -264,7 +264,7 @@ class App:
 
     def secrets(self, given: Mapping[str, str]) -> dict[str, str]:
         """
-        Join the app's own secrets with what follows from them.
+        Join the app's secrets with those that follow from them.
 
         Parameters
         ----------
@@ -274,7 +274,7 @@ class App:
         Returns
         -------
         dict of str to str
-            All secrets by name. An address of the app's own comes before the one of its database.
+            All secrets by name. A ``DATABASE_URL`` in `given` wins over the derived one.
         """
         url = {}
         if self.database == "postgres" and "POSTGRES_PASSWORD" in given:
@@ -285,13 +285,13 @@ class App:
         return {**url, **given}
 
     def shared_secrets(self, given: Collection[str]) -> list[str]:
-        """Name the secrets that the database knows as well, so that a rollback keeps them."""
+        """List the secrets that the database shares, which a rollback must not change."""
         is_ours = self.database == "postgres" and "DATABASE_URL" not in given
         return ["DATABASE_URL", "POSTGRES_PASSWORD"] if is_ours else []
 
     def variables(self, secrets: Collection[str]) -> dict[str, Any]:
         """
-        List what the app finds in its environment.
+        List the app's environment variables.
 
         Parameters
         ----------
@@ -314,7 +314,7 @@ class App:
         if self.module:
             found["FLASK_APP"] = self.module
         if self.has_dockerfile:
-            # Its image knows neither our user nor who is in front.
+            # The image does not know which proxies to trust, or the port.
             found |= {"FORWARDED_ALLOW_IPS": "*", "PORT": str(self.port)}
         found |= {f"{name}_FILE": f"/run/secrets/{name}" for name in secrets}
         return found | self.environment
@@ -327,7 +327,7 @@ class App:
 
     def derived(self, given: Mapping[str, str] | None = None) -> dict[str, Any]:
         """
-        Return what follows from the entry, for templates and tasks, which only print it.
+        Return what follows from the entry, for templates and tasks.
 
         Parameters
         ----------
@@ -357,7 +357,7 @@ class App:
 
 
 def _converted(value: Any, option: Mapping[str, Any]) -> Any:
-    """Convert a value to its option's type; what is not set is empty, but for numbers."""
+    """Convert a value to its option's type; unset values become empty, unset numbers None."""
     kind = option.get("type", "str")
     if kind == "int":
         return None if value is None else int(str(value).strip())
@@ -367,7 +367,7 @@ def _converted(value: Any, option: Mapping[str, Any]) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Copy a value into Python's own containers: those of Ansible cannot be copied as such."""
+    """Copy a value into plain Python containers, because Ansible's cannot be copied."""
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Which database an app has on a server."""
+"""Find out which database an app has on a server."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def find_engine(app: str, app_dir: Path, kind: str, images: Sequence[str] = ()) 
         As the module's option of the same name. With ``found`` the server decides, whatever the
         app's entry says.
     images : sequence of str, optional
-        Images with Python, beside those of the release that was in service last.
+        Images with Python, in addition to those of the release that was in service last.
 
     Returns
     -------
     Postgres, Sqlite or None
-        None if it has none of ours.
+        None if it has no database of this project.
     """
     record = last_release(app_dir)
     if kind == "found":

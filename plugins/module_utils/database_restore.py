@@ -1,4 +1,4 @@
-"""A restore of an app's database, and what is left of one that was interrupted."""
+"""Restore an app's database, and finish or undo an interrupted restore."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from ansible.module_utils.dumps import REPLACED, STAMP, age
 
 class Restore:
     """
-    One restore, whose steps a file on the server records.
+    One restore, with its step recorded in a file on the server.
 
-    From `swap` on the app is stopped. All of that is one call, which goes on when the controller
-    that asked for it is killed.
+    The app is stopped during `swap`, which is one call on the server, so that it goes on when the
+    controller is killed.
     """
 
     def __init__(self, app: str, app_dir: Path, engine: Engine, dumps: Dumps) -> None:
@@ -40,18 +40,18 @@ class Restore:
 
     @staticmethod
     def read_file(app_dir: Path) -> dict[str, Any]:
-        """Read the record of an app's restore; empty if none is going on."""
+        """Read the record of an app's restore; empty if none is in progress."""
         try:
             return json.loads((app_dir / "restore.json").read_text())
         except FileNotFoundError:
             return {}
 
     def read(self) -> dict[str, Any]:
-        """Read the record; empty if no restore is going on."""
+        """Read the record; empty if no restore is in progress."""
         return self.read_file(self.file.parent)
 
     def write(self, **changed: Any) -> dict[str, Any]:
-        """Change the record, and have the disk know."""
+        """Change the record, and flush it to the disk."""
         record = {**self.read(), **changed}
         fresh = self.file.with_suffix(".new")
         with fresh.open("w") as file:
@@ -63,7 +63,7 @@ class Restore:
         return record
 
     def examine(self, wanted: str, start: bool = True) -> dict[str, Any]:
-        """Refuse a dump that cannot be restored, before anything is done but a database started."""
+        """Refuse a dump that cannot be restored; only the database may be started for that."""
         now = datetime.now(UTC)
         self.engine.check_runs(start)
         if replaced := REPLACED.fullmatch(wanted):
@@ -122,13 +122,13 @@ class Restore:
         return {"dump": dump, "tables": tables, "lines": [*said, *table_lines(tables)]}
 
     def _rows(self, database: str) -> dict[str, Any]:
-        # A database that is broken is a reason for a restore, and no obstacle.
+        # A broken database is a reason for a restore, not an obstacle.
         with suppress(RefusedError):
             return {t: "?" if n is None else n for t, n in self.engine.rows(database).items()}
         return {}
 
     def abandon(self) -> None:
-        """Remove a copy that is not used."""
+        """Remove the copy of a restore that did not happen."""
         record = self.read()
         if record.get("made") and record["copy"] == self.engine.copy(record["stamp"]):
             self.engine.drop(record["copy"])
@@ -138,13 +138,13 @@ class Restore:
         """Stop the app, dump its database, give the copy its name, start the app."""
         record = self.read()
         if record.get("stage") != "prepared":
-            raise RefusedError("there is no restored copy to take into use")
+            raise RefusedError("there is no restored copy to use")
         if is_running(f"{self.app}-init"):
             raise RefusedError(
                 f"a release command of {self.app} still runs; try again when it has ended"
             )
         running = containers(self.app)
-        # A job has its own end, and nobody starts it again.
+        # Jobs are not started again.
         again = [c["name"] for c in running if not c["job"]]
         limit = self.engine.connections()
         record = self.write(stage="stopped", containers=again, limit=limit)
@@ -157,7 +157,7 @@ class Restore:
                 dump = self.dumps.make(self.engine, "restore")
             except RefusedError as error:
                 if not undumped:
-                    hint = "Make room, or say -e undumped=true: what is replaced is kept as it is"
+                    hint = "Make room, or add -e undumped=true: the replaced database is kept"
                     raise RefusedError(f"{error}. {hint}") from error
             self.engine.rename(record["kept"], record["copy"])
             swapped = True
@@ -173,7 +173,7 @@ class Restore:
         return {"kept": record["kept"], "dump": dump, "started": again}
 
     def undo(self) -> dict[str, Any]:
-        """Take a swap back. What was in use meanwhile is kept, too."""
+        """Undo a swap. The database that was in use meanwhile is kept, too."""
         record = self.write(stage="returning")
         stop([c["name"] for c in containers(self.app)])
         self.engine.close()
@@ -185,7 +185,7 @@ class Restore:
         return {"kept": kept, "started": record["containers"]}
 
     def recover(self) -> dict[str, Any]:
-        """Finish or take back what an interrupted run has left."""
+        """Finish or undo an interrupted restore."""
         record = self.read()
         stage = record.get("stage", "")
         if not stage:
@@ -202,19 +202,19 @@ class Restore:
                 self.engine.limit(self.app, record["limit"])
                 start(record["containers"])
                 self.file.unlink()
-            text = "An earlier restore was taken back, and interrupted at that. It is done now."
+            text = "Undoing an earlier restore was interrupted. It is undone now."
             return {"interrupted": stage, "lines": [text], "started": record["containers"]}
-        # The copy has its name until it takes the app's, in one step.
+        # The copy keeps its name until it gets the app's, in one step.
         swapped = not self.engine.exists(record["copy"])
         self.engine.limit(self.app, record["limit"])
         if swapped:
             text = (
-                f"An earlier restore of {record['dump']} was interrupted, and is finished now. "
-                f"What it replaced is kept as {record['kept']}."
+                f"An earlier restore of {record['dump']} was interrupted, and is complete now. "
+                f"The replaced database is kept as {record['kept']}."
             )
         else:
             self.engine.forget(record["kept"])
-            text = "An earlier restore was interrupted while the app was stopped. It is taken back."
+            text = "An earlier restore was interrupted while the app was stopped. It is undone now."
         start(record["containers"])
         if swapped:
             self.file.unlink(missing_ok=True)
@@ -225,7 +225,7 @@ class Restore:
 
 
 def table_lines(tables: Sequence[dict[str, Any]]) -> list[str]:
-    """Write counts of rows as lines for a person."""
+    """Format counts of rows as lines for the operator."""
     rows = [("TABLE", "ROWS NOW", "ROWS IN THE DUMP")]
     rows += [(t["table"], str(t["now"]), str(t["dump"])) for t in tables]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
@@ -236,7 +236,7 @@ def table_lines(tables: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def containers(app: str) -> list[dict[str, Any]]:
-    """List the running containers of an app's releases: those with requests first."""
+    """List the running containers of an app's releases, those that take requests first."""
     names = docker("ps", "--quiet", "--filter", f"label=flask-vps.app={app}").split()
     if not names:
         return []
@@ -254,9 +254,9 @@ def containers(app: str) -> list[dict[str, Any]]:
 
 
 def stop(names: Sequence[str]) -> None:
-    """Let containers end as their release does: each with its own time for what it has begun."""
+    """Stop containers, each within its own stop timeout."""
     if names:
-        # A job removes its container itself, perhaps just now.
+        # A job may just be removing its own container.
         done = run(["docker", "stop", *names])
         left = [name for name in names if is_running(name)]
         if left:
@@ -264,7 +264,7 @@ def stop(names: Sequence[str]) -> None:
 
 
 def start(names: Sequence[str]) -> None:
-    """Start containers again, unless somebody has removed them meanwhile."""
+    """Start containers again that still exist."""
     there = [name for name in names if inspect(name)]
     if there:
         docker("start", *there)
@@ -272,7 +272,7 @@ def start(names: Sequence[str]) -> None:
 
 @contextmanager
 def alone(app_dir: Path) -> Iterator[None]:
-    """Wait for a run that outlived its controller; the kernel ends this with the process."""
+    """Wait for a run that outlived its controller; the kernel releases the lock at exit."""
     with (app_dir / ".restore.guard").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         yield

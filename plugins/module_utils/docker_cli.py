@@ -1,4 +1,4 @@
-"""Docker's command line, which every engine brings, whatever its age."""
+"""Docker's command line, which every version of the engine has."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import Any
 
 from ansible.module_utils.dumps import show_size
 
-# Left free for everybody else, in bytes.
+# Kept free for other programs, in bytes.
 RESERVE = 50 * 2**20
 
 
 class RefusedError(Exception):
-    """What the operator is told instead of a traceback."""
+    """An error with a message for the operator, instead of a traceback."""
 
 
 def plain_errors(text: str) -> str:
-    """Shorten what a program of Postgres says to its errors, without the rows they are about."""
+    """Reduce the output of a Postgres program to its errors, without data from rows."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     hidden = r"(CONTEXT|DETAIL|STATEMENT|QUERY|LINE \d+|Command was|pg_restore: (from|while)).*"
     errors = [line for line in lines if not re.match(hidden, line)]
@@ -57,12 +57,12 @@ def docker(*arguments: str, **files: Any) -> str:
     Returns
     -------
     str
-        What it prints.
+        The output.
 
     Raises
     ------
     RefusedError
-        With its errors, if it fails.
+        If it fails, with its errors.
     """
     done = run(["docker", *arguments], **files)
     if done.returncode:
@@ -71,7 +71,7 @@ def docker(*arguments: str, **files: Any) -> str:
 
 
 def inspect(name: str) -> dict[str, Any]:
-    """Describe a container; empty if there is none."""
+    """Return what Docker knows about a container; empty if there is none."""
     done = run(["docker", "container", "inspect", name])
     return json.loads(done.stdout)[0] if done.returncode == 0 else {}
 
@@ -87,16 +87,16 @@ def docker_root() -> Path:
 
 
 def free_bytes(folder: Path) -> int:
-    """Measure the space that is free in a folder, in bytes."""
+    """Return the free space of a folder, in bytes."""
     return shutil.disk_usage(folder).free
 
 
 def need_room(folder: Path, need: int, what: str) -> None:
-    """Refuse what would fill a disk; `need` is in bytes."""
+    """Refuse an operation that would fill a disk; `need` is in bytes."""
     free = free_bytes(folder)
     if free < need + RESERVE:
         raise RefusedError(
-            f"{what} may need {show_size(need)} and leave {show_size(RESERVE)} free, and {folder} "
+            f"{what} may need {show_size(need)} and leave {show_size(RESERVE)} free, but {folder} "
             f"has {show_size(free)} free. `docker system df` and `du -xh /opt/flask-vps` show what "
             "takes the space"
         )

@@ -15,7 +15,7 @@ from ansible.module_utils.dumps import STAMP, age, parse_name, stale_dumps
 
 
 class Dumps:
-    """The dumps of an app: a folder that root alone may enter."""
+    """The dumps of an app, in a folder that only root may enter."""
 
     def __init__(self, app: str, app_dir: Path) -> None:
         self.app, self.folder = app, app_dir / "dumps"
@@ -26,7 +26,7 @@ class Dumps:
         return sorted(file.name for file in found if file.suffix == ".dump" and file.is_file())
 
     def describe(self, name: str, now: datetime) -> dict[str, Any]:
-        """Tell what is known of a dump without reading it."""
+        """Describe a dump without reading it."""
         file = self.folder / name if "/" not in name else Path(name)
         parsed, status = parse_name(file.name), file.stat()
         taken = parsed.taken if parsed else datetime.fromtimestamp(status.st_mtime, UTC)
@@ -40,9 +40,9 @@ class Dumps:
         }
 
     def find(self, wanted: str) -> Path:
-        """Find the dump that the operator named, or refuse."""
+        """Find the dump that the operator chose; refuse if there is none."""
         if wanted == "latest":
-            # What was taken before a restore is what that restore was to do away with.
+            # A dump from before a restore has the data that the restore was meant to replace.
             own = [n for n in self.names() if (d := parse_name(n)) and d.reason != "restore"]
             if not own:
                 raise RefusedError(f"dump=latest: {self.app} has no dump in {self.folder}")
@@ -58,14 +58,14 @@ class Dumps:
         return file
 
     def clean(self) -> list[str]:
-        """Remove what dumps that did not end have left."""
+        """Remove partial dumps."""
         left = [f for f in self.folder.glob(".*part") if f.is_file() or f.is_symlink()]
         for file in left:
             file.unlink()
         return [file.name for file in left]
 
     def make(self, engine: Engine, reason: str) -> dict[str, Any]:
-        """Make a dump, check it, and give it its name; what fails leaves nothing behind."""
+        """Make a dump, check it, and give it its name; a failed dump is removed."""
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self.clean()
         need_room(self.folder, self._estimate(engine), f"A dump of {self.app}'s database")
@@ -97,7 +97,7 @@ class Dumps:
         return min([size, *(2 * (self.folder / name).stat().st_size for name in last)])
 
     def mark(self, reason: str) -> list[str]:
-        """Note in the names of dumps that the release that they were made before has failed."""
+        """Mark the dumps from before a release as those of a failed one, in their names."""
         marked = []
         for name in self.names():
             dump = parse_name(name)
@@ -108,7 +108,7 @@ class Dumps:
         return marked
 
     def prune(self, kept: int, days: int) -> list[str]:
-        """Remove what is too old."""
+        """Remove old dumps."""
         stale = stale_dumps(self.names(), kept, days, datetime.now(UTC))
         for name in stale:
             (self.folder / name).unlink()
@@ -116,7 +116,7 @@ class Dumps:
 
 
 def sync(folder: Path) -> None:
-    """Have the disk know of new names in a folder."""
+    """Flush the names in a folder to the disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""Dumps of databases: their names, and which of them may go."""
+"""Dumps of databases: their names, and which of them to remove."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ STAMP = "%Y%m%dT%H%M%SZ"
 
 NAME = re.compile(r"(\d{8}T\d{6}Z)-before-([\w.-]+?)(-failed)?\.dump")
 
-# A database that a restore has replaced, or that was put back.
+# A database that a restore replaced, or that an undone restore had put in place.
 REPLACED = re.compile(r".+[._](before|after)_(\d{8}t\d{6}z)")
 
-# Reasons for a dump that are no release.
+# Reasons for a dump other than a release.
 OTHER_REASONS = ("removal", "restore")
 
 
@@ -32,7 +32,7 @@ class Dump:
     reason : str
         The release that it was made before, or one of ``OTHER_REASONS``.
     failed : bool
-        Whether that release never took traffic.
+        Whether that release never had the traffic.
     """
 
     name: str
@@ -42,14 +42,14 @@ class Dump:
 
     @property
     def sort(self) -> str:
-        """Tell which dumps it is counted among."""
+        """Return the kind that it counts as."""
         if self.reason in OTHER_REASONS:
             return self.reason
         return "failed" if self.failed else "release"
 
 
 def parse_name(name: str) -> Dump | None:
-    """Read the name of a dump; None for a file that is none of ours."""
+    """Parse the name of a dump; None for any other file."""
     match = NAME.fullmatch(name)
     if not match:
         return None
@@ -62,17 +62,17 @@ def parse_name(name: str) -> Dump | None:
 
 def stale_dumps(names: Sequence[str], kept: int, days: int, now: datetime) -> list[str]:
     """
-    Choose the dumps that may go.
+    Choose the dumps to remove.
 
     Parameters
     ----------
     names : sequence of str
-        Names of files. Those that are not of our own making stay.
+        Names of files. Files that are not dumps stay.
     kept : int
-        How many of each sort stay: before a release, before one that failed, before a restore,
-        before a removal. With 0 none is ever removed, as none is made.
+        How many of each kind to keep: before a release, before one that failed, before a restore,
+        before a removal. With 0 no dumps are made, and none is removed.
     days : int
-        For how many days, today among them, the last dump of the day stays beside those.
+        For how many days, including today, the last dump of each day is kept as well.
     now : datetime.datetime
         The time, in UTC.
 
@@ -87,15 +87,15 @@ def stale_dumps(names: Sequence[str], kept: int, days: int, now: datetime) -> li
         stay |= {dump.name for dump in [d for d in found if d.sort == sort][-kept:]}
     for back in range(days):
         day = [d for d in found if d.taken.date() == (now - timedelta(days=back)).date()]
-        # What stands for its day only if there is no other: a dump before a release that failed,
-        # and one before a restore, which has what that restore was to do away with.
+        # These are kept for their day only if there is no other dump: one before a failed release,
+        # and one before a restore, which has the data that the restore was meant to replace.
         day.sort(key=lambda dump: (dump.sort in ("release", "removal"), not dump.failed, dump.name))
         stay |= {dump.name for dump in day[-1:]}
     return [dump.name for dump in found if dump.name not in stay] if kept > 0 else []
 
 
 def age(taken: datetime, now: datetime) -> str:
-    """Say how long ago something was, in the largest unit that fits."""
+    """Format how long ago a time was, in the largest unit that fits."""
     seconds = max(0, int((now - taken).total_seconds()))
     for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds >= length:
@@ -105,5 +105,5 @@ def age(taken: datetime, now: datetime) -> str:
 
 
 def show_size(size: int) -> str:
-    """Write a number of bytes for people, in MB (of 1024 times 1024 bytes) from one on."""
+    """Format a number of bytes, in kB or in MB (of 1024 times 1024 bytes)."""
     return f"{size / 2**20:.1f} MB" if size >= 2**20 else f"{size / 1024:.1f} kB"

@@ -1,4 +1,4 @@
-"""Where the project keeps what it needs on a server."""
+"""Paths of this project on a server."""
 
 from __future__ import annotations
 

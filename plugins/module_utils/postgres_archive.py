@@ -1,4 +1,4 @@
-"""What pg_dump has written: its table of contents."""
+"""Read the table of contents of an archive that pg_dump wrote."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LONG_ENTRIES = (
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of what ``pg_restore --list`` prints."""
+    """A line of the output of ``pg_restore --list``."""
 
     line: str
     kind: str
@@ -34,16 +34,16 @@ class Entry:
 @dataclass
 class Contents:
     """
-    What ``pg_restore --list`` says of an archive.
+    The output of ``pg_restore --list``.
 
     Parameters
     ----------
     database : str
         Name of the database that was dumped.
     major : int
-        Major version of its server; 0 if that is not said.
+        Major version of its server; 0 if it is not known.
     entries : list of Entry
-        What is in it.
+        The entries of the archive.
     """
 
     database: str = ""
@@ -62,12 +62,12 @@ def parse_contents(text: str) -> Contents:
     Parameters
     ----------
     text : str
-        What ``pg_restore --list`` prints.
+        Output of ``pg_restore --list``.
 
     Returns
     -------
     Contents
-        What it says.
+        The parsed output.
     """
     found = Contents()
     for line in text.splitlines():
@@ -86,21 +86,21 @@ def parse_contents(text: str) -> Contents:
 
 def contents_error(contents: Contents, app: str, major: int) -> str:
     """
-    Say why an archive cannot become the database of an app.
+    Return why an archive cannot be restored as the database of an app.
 
     Parameters
     ----------
     contents : Contents
         The archive's table of contents.
     app : str
-        The app's name, which its database has, too.
+        The app's name, which is also its database's.
     major : int
         Major version of the app's Postgres.
 
     Returns
     -------
     str
-        What is wrong and what to do; empty if nothing is.
+        What is wrong and what to do; empty if the archive fits.
     """
     kept = REPLACED.fullmatch(contents.database)
     if app not in (contents.database, kept and contents.database[: kept.start(1) - 1]):
@@ -116,6 +116,6 @@ def contents_error(contents: Contents, app: str, major: int) -> str:
 
 
 def belongs_to_app(contents: Contents, app: str) -> bool:
-    """Tell whether all of an archive is the app's own, so that the app itself may restore it."""
-    # Extensions have no owner there. The schema public belongs to whoever owns the database.
+    """Tell whether the app owns everything in an archive, so that its own role may restore it."""
+    # Extensions have no owner in an archive. The schema public belongs to the database's owner.
     return {entry.owner for entry in contents.entries} <= {"", app, "pg_database_owner"}

@@ -1,4 +1,4 @@
-"""The database of an app in its own Postgres."""
+"""The database of an app in its own Postgres container."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ansible.module_utils.postgres_archive import (
     parse_contents,
 )
 
-# What pg_dump leaves to --create: settings and grants of the database itself. Settings that are
-# lists are kept as they are written.
+# Copies the settings and grants of the database itself, which pg_dump omits without --create.
+# Settings that are lists are copied literally.
 LIKE_THE_OLD = r"""
 SELECT format('REVOKE ALL ON DATABASE %I FROM PUBLIC', :'new') \gexec
 SELECT format('GRANT %s ON DATABASE %I TO %s%s', a.privilege_type, :'new',
@@ -39,7 +39,7 @@ SELECT format('ALTER %s SET %I TO %s',
 
 
 def psql_variable(name: str, value: str | int) -> str:
-    """Set a variable of psql, which writes it as a value (``:'x'``) or as a name (``:"x"``)."""
+    """Set a variable of psql, which SQL uses as a value (``:'x'``) or as a name (``:"x"``)."""
     escaped = str(value).replace("\\", "\\\\").replace("'", "''").replace("\n", "\\n")
     return f"\\set {name} '{escaped}'\n"
 
@@ -53,13 +53,13 @@ class Postgres:
         self.app, self.container = app, f"{app}-db-db-1"
 
     def check_runs(self, start: bool = True) -> None:
-        """Start a database that was stopped, if that is allowed; refuse where there is none."""
+        """Start a stopped database if that is allowed; refuse if there is none."""
         if not inspect(self.container):
             raise RefusedError(f"{self.app} has no database on this server. Deploy the app first")
         if not is_running(self.container):
             if not start:
                 raise RefusedError(
-                    f"{self.container} does not run, and check mode starts nothing. On the server: "
+                    f"{self.container} does not run. Check mode does not start it. On the server: "
                     f"docker start {self.container}"
                 )
             docker("start", self.container)
@@ -68,7 +68,7 @@ class Postgres:
             if run(ready).returncode == 0:
                 return
             time.sleep(0.5)
-        raise RefusedError(f"the database in {self.container} does not get ready; see its log")
+        raise RefusedError(f"the database in {self.container} does not become ready; see its log")
 
     def sql(self, text: str, database: str = "postgres", **values: str | int) -> list[list[str]]:
         """Run SQL as the superuser, with variables of psql, and return the rows of its answers."""
@@ -83,11 +83,11 @@ class Postgres:
         return rows[0][0] if rows and rows[0] else ""
 
     def exists(self, name: str) -> bool:
-        """Tell whether there is a database of a name."""
+        """Tell whether a database exists."""
         return bool(self.value("SELECT 1 FROM pg_database WHERE datname = :'name'", name=name))
 
     def is_empty(self) -> bool:
-        """Tell whether there is nothing to lose."""
+        """Tell whether the database has no content."""
         tables = (
             "SELECT 1 FROM pg_class WHERE relkind IN ('r', 'p', 'm', 'f', 'S') AND oid >= 16384"
         )
@@ -115,7 +115,7 @@ class Postgres:
 
     def dump(self, target: Path) -> None:
         """Write a dump."""
-        # Who has locked a table may never let go.
+        # The lock of a table may never be released.
         patience = "--lock-wait-timeout=60s"
         command = ["exec", self.container, "pg_dump", "-U", "postgres", patience, "-Fc"]
         command += ["-d", self.app]
@@ -140,14 +140,14 @@ class Postgres:
         except RefusedError as error:
             said = {
                 "unsupported version": "was made by a newer version of Postgres",
-                "text format dump": "is SQL as text, and not what pg_dump -Fc writes",
+                "text format dump": "is SQL text, not an archive of pg_dump -Fc",
             }
             wrong = next((w for s, w in said.items() if s in str(error)), "is not a whole dump")
             raise RefusedError(f"{wrong} ({error})") from error
         return contents
 
     def refusal(self, contents: Contents) -> str:
-        """Say why a whole dump cannot be restored here; empty if it can."""
+        """Return why a complete dump cannot be restored here; empty if it can."""
         return contents_error(contents, self.app, self.major())
 
     def rows(self, database: str) -> dict[str, int | None]:
@@ -188,20 +188,20 @@ class Postgres:
         Returns
         -------
         list of str
-            What an operator should know of it.
+            Notes for the operator.
 
         Raises
         ------
         RefusedError
-            If anything of it fails. The database is left to `drop` then.
+            If any part fails. The caller has to `drop` the database then.
         """
         self._create(name)
         known = {role for (role,) in self.sql("SELECT rolname FROM pg_roles")}
         strangers = {entry.owner for entry in contents.entries} - known - {""}
         whole = ["--single-transaction", "--exit-on-error"]
         if belongs_to_app(contents, self.app) or strangers:
-            # By the app's own role: what its functions do in indexes and checks is not done by
-            # the superuser. Extensions alone may need that one.
+            # Restored by the app's own role, so that functions in indexes and checks do not run as
+            # the superuser. Only extensions may need the superuser.
             extensions = contents.named("EXTENSION") - {("-", "plpgsql")}
             first = [e for e in contents.entries if extensions and self._comes_first(e)]
             if first:
@@ -216,12 +216,12 @@ class Postgres:
         else:
             self._pg_restore(file, name, "postgres", whole, contents.entries)
         self.sql("ANALYZE", name)
-        # Last, as one of them may make the database read-only.
+        # Last, because a setting may make the database read-only.
         self.sql(LIKE_THE_OLD, old=self.app, new=name)
         self._check_restored(name, contents)
         if strangers:
             roles = ", ".join(sorted(strangers))
-            return [f"This server has no role {roles}: what was theirs belongs to {self.app} now."]
+            return [f"This server has no role {roles}: {self.app} owns their objects now."]
         return []
 
     @staticmethod
@@ -244,7 +244,7 @@ class Postgres:
             run(["docker", "exec", self.container, "rm", "-f", chosen])
 
     def _create(self, name: str) -> None:
-        """Make an empty database that sorts and encodes as the app's."""
+        """Make an empty database with the encoding and locale of the app's."""
         provider, encoding, collate, ctype, locale = self.sql(
             "SELECT datlocprovider, pg_encoding_to_char(encoding), datcollate, datctype, "
             "coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale', '') "
@@ -261,7 +261,7 @@ class Postgres:
         )
 
     def _check_restored(self, name: str, contents: Contents) -> None:
-        """Hold a restored database against its table of contents."""
+        """Compare a restored database with its table of contents."""
         rows = self.sql(
             "SELECT n.nspname, c.relname, pg_get_userbyid(c.relowner) FROM pg_class c "
             "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'm', 'f')",
@@ -290,24 +290,24 @@ class Postgres:
             raise RefusedError(f"the restored copy belongs to {owner}")
 
     def forget(self, name: str) -> None:
-        """Do nothing: the two names change in one step."""
+        """Do nothing: both names change in one step."""
 
     def drop(self, name: str) -> None:
         """Remove a copy."""
         self.sql('DROP DATABASE IF EXISTS :"name" WITH (FORCE)', name=name)
 
     def connections(self) -> int:
-        """Tell how many connections the app's database allows; -1 for any number."""
+        """Return the connection limit of the app's database; -1 for no limit."""
         ask = "SELECT datconnlimit FROM pg_database WHERE datname = :'app'"
         return int(self.value(ask, app=self.app))
 
     def close(self) -> None:
-        """Let nobody but the superuser into the app's database, and end the others."""
+        """End all connections to the app's database, and allow only the superuser to connect."""
         self.limit(self.app, 0)
         self._end_connections(self.app)
 
     def limit(self, name: str, connections: int) -> None:
-        """Set how many connections a database allows; no limit holds for the superuser."""
+        """Set the connection limit of a database, which does not apply to the superuser."""
         change = 'ALTER DATABASE :"name" CONNECTION LIMIT :connections'
         self.sql(change, name=name, connections=connections)
 
@@ -320,7 +320,7 @@ class Postgres:
             )
 
     def rename(self, away: str, back: str) -> None:
-        """Call the app's database `away`, and `back` as the app, both or none."""
+        """Rename the app's database to `away`, and `back` to the app's name, both or neither."""
         for attempt in range(5):
             self._end_connections(self.app, back)
             try:
@@ -337,17 +337,17 @@ class Postgres:
                 return
 
     def replaced(self, stamp: str) -> str:
-        """Name a database that is replaced."""
+        """Return the name for a replaced database."""
         return f"{self.app}_before_{stamp}"
 
     def copy(self, stamp: str) -> str:
-        """Name a copy that is not in use yet."""
+        """Return the name for a copy that is not in use yet."""
         return f"{self.app}_restore_{stamp}"
 
     def undone(self, stamp: str) -> str:
-        """Name a copy that was in use."""
+        """Return the name for a copy that was in use and undone."""
         return f"{self.app}_after_{stamp}"
 
     def how_to_drop(self, name: str) -> str:
-        """Say how to remove a database that was replaced."""
+        """Return the command that removes a replaced database."""
         return f"docker exec {self.container} dropdb -U postgres {name}"

@@ -1,4 +1,4 @@
-"""The releases of an app on a server: folders, records, and links to the one with the traffic."""
+"""The releases of an app on a server: folders, records, and links to the live release."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 # In the folder of each release.
 RECORD = "release.json"
-# Name of the link that nginx follows to the live release, by what nginx speaks there. Two names, so
-# that an app that changes from one protocol to the other loses no request.
+# Name of the link that nginx follows to the live release, by protocol. Each protocol has its own
+# link, so that an app that changes its protocol loses no request.
 LINKS = {"uwsgi": "current", "http": "current-http"}
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Read what is recorded of the release in a folder; empty if nothing is, or it is damaged."""
+    """Read the record of the release in a folder; empty if it is missing or damaged."""
     try:
         record = json.loads((folder / RECORD).read_text())
     except (OSError, ValueError):
@@ -31,26 +31,26 @@ def live_release(routes: Path, app_dir: Path) -> str:
     Parameters
     ----------
     routes : pathlib.Path
-        Folder with the routes to releases and the links to the one in service.
+        Folder with the routes to releases and the links to the live one.
     app_dir : pathlib.Path
-        The app's folder, whose link ``current`` tells which of two kinds of socket is in use; and
-        where nothing was deployed since routes are root's, which release is in service.
+        The app's folder. Its link ``current`` decides between two protocols, and names the live
+        release of an older version of this project, which has no routes yet.
 
     Returns
     -------
     str
-        Its id, or nothing if no release was ever put in service.
+        Its id; empty if no release was ever live.
     """
     found = {_target(routes / name) for name in LINKS.values()} - {""}
     if len(found) == 1:
         return found.pop()
-    # After a change of protocol both links are there; the folder's link was renamed last.
+    # After a change of protocol both links exist; the link in the app's folder was renamed last.
     current = Path(_target(app_dir / "current")).name
     return current if current in found or not found else ""
 
 
 def has_moved(routes: Path, release: str) -> bool:
-    """Tell whether a release listens in the folder of its routes, which then has its mark."""
+    """Tell whether a release listens in the folder of its routes, which then contains a mark."""
     return bool(release) and (routes / release / release).exists()
 
 
@@ -60,7 +60,7 @@ def _target(link: Path) -> str:
 
 def read_releases(app_dir: Path, live: str) -> list[dict[str, Any]]:
     """
-    Read what is recorded of each release.
+    Read the record of each release.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def read_releases(app_dir: Path, live: str) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        The records, the youngest first, each with ``state``: live, good (was in service), rolled
+        The records, the latest first, each with ``state``: live, good (was in service), rolled
         back, failed, or unfinished.
     """
     found = []
@@ -100,12 +100,12 @@ def previous_release(releases: list[dict[str, Any]]) -> str:
     Parameters
     ----------
     releases : list of dict
-        What `read_releases` has found.
+        What `read_releases` returned.
 
     Returns
     -------
     str
-        The one that was in service last before the live one, passing over what was rolled back.
+        The last one in service before the live one, without those that were rolled back.
     """
     good = served_releases([record for record in releases if record["state"] == "good"])
     return good[0] if good else ""
@@ -113,17 +113,17 @@ def previous_release(releases: list[dict[str, Any]]) -> str:
 
 def served_releases(releases: list[dict[str, Any]]) -> list[str]:
     """
-    Order the releases by when they were in service; after a rollback the youngest was not the last.
+    Order the releases by when they were in service, which may differ from their age.
 
     Parameters
     ----------
     releases : list of dict
-        What `read_releases` has found.
+        What `read_releases` returned.
 
     Returns
     -------
     list of str
-        Ids of those that were ever in service, the one that was last first.
+        Ids of all that were ever in service, the last one first.
     """
     served = [record for record in releases if record.get("in_service")]
     served.sort(key=lambda record: record["in_service"][-1], reverse=True)
@@ -132,14 +132,14 @@ def served_releases(releases: list[dict[str, Any]]) -> list[str]:
 
 def stale_releases(releases: list[dict[str, Any]], keep: int) -> list[str]:
     """
-    Choose the releases that may go.
+    Choose the releases to remove.
 
     Parameters
     ----------
     releases : list of dict
-        What `read_releases` has found.
+        What `read_releases` returned.
     keep : int
-        How many of those that were in service stay beside the live one.
+        How many releases that were in service to keep beside the live one.
 
     Returns
     -------
@@ -152,25 +152,25 @@ def stale_releases(releases: list[dict[str, Any]], keep: int) -> list[str]:
 
 
 def now() -> str:
-    """Tell the time in UTC, in a form that sorts."""
+    """Return the time in UTC, in a form that sorts."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def point(link: Path, target: str) -> bool:
     """
-    Have a link point elsewhere, in one rename.
+    Change the target of a link in one rename.
 
     Parameters
     ----------
     link : pathlib.Path
         The link, which need not exist yet.
     target : str
-        What it is to point to.
+        The new target.
 
     Returns
     -------
     bool
-        Whether that is a change.
+        Whether the target changed.
     """
     if link.is_symlink() and str(link.readlink()) == target:
         return False
@@ -195,7 +195,7 @@ class Release:
         return read_record(self.folder) or {"id": self.id, "created": now()}
 
     def write(self, record: dict[str, Any]) -> bool:
-        """Write the record under its last name only when it is whole."""
+        """Write the record to a new file, then rename it: a partial record is never visible."""
         if self.file.exists() and self.read() == record:
             return False
         fresh = self.file.with_suffix(".new")
@@ -208,7 +208,7 @@ class Release:
         return True
 
     def leave(self, rolled_back: bool) -> None:
-        """Note that another release has the traffic now."""
+        """Record that another release has the traffic now."""
         if not self.folder.is_dir():
             return
         record = self.read()
@@ -216,7 +216,7 @@ class Release:
         self.write({**record, "rolled_back": now()} if rolled_back else record)
 
     def go_live(self, options: dict[str, Any]) -> bool:
-        """Rename the links: those to static files first, since the new pages ask for them."""
+        """Rename the links, first those to static files, which the new pages request."""
         static, routes = Path(options["static"]), Path(options["routes"])
         changed = False
         for slot, name in enumerate(options["kept"][: options["slots"]], start=1):
@@ -224,7 +224,7 @@ class Release:
         changed |= point(static / "current", self.id)
         switched = point(routes / options["link"], self.id)
         switched |= point(self.app_dir / "current", str(self.folder))
-        # A run that was killed between the two left no word of it.
+        # A run that was killed after the rename did not record it.
         if switched or not self.read().get("in_service"):
             record = {k: v for k, v in self.read().items() if k not in ("failed", "rolled_back")}
             self.write({**record, "in_service": [*record.get("in_service", []), now()]})

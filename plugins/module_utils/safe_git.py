@@ -1,11 +1,11 @@
 """
-Git on trees that nobody trusts: none of what such a tree says is run.
+Run git on untrusted trees without running anything that their configuration names.
 
 A repository's own configuration can name programs: core.fsmonitor, core.hooksPath, filters, ssh
-commands, remotes. A folder that merely holds ``HEAD``, ``objects/`` and ``refs/`` is taken for a
-repository, and its ``config`` for one of those. So git is never asked to find a repository here:
-`run` is always told which one, and `WorkTree` reads another's index through a git directory of its
-own, whose configuration holds nothing but the few harmless settings in ``HARMLESS``.
+commands, remotes. Git treats any folder with ``HEAD``, ``objects/`` and ``refs/`` as a repository,
+and uses its ``config``. So git never searches for a repository here: `run` always names one, and
+`WorkTree` reads an index through a temporary git directory, whose configuration contains only the
+settings in ``HARMLESS``.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-# What git listens to although no repository may say it. https://git-scm.com/docs/git-config
+# Settings that override those of any repository. https://git-scm.com/docs/git-config
 OPTIONS = {
     "core.fsmonitor": "false",
     "core.hooksPath": "/dev/null",
-    # From 2.38 on: a second lock, since `run` names the repository.
+    # Since 2.38. A second protection, because `run` always names the repository.
     "safe.bareRepository": "explicit",
-    # Submodules are asked for by name; .gitmodules of the commit before says nothing any more.
+    # Submodules are fetched explicitly, because .gitmodules of the previous commit is out of date.
     "fetch.recurseSubmodules": "false",
     "submodule.recurse": "false",
-    # Transports that run a program, such as ext::, and, for submodules, folders of this machine.
+    # Not allowed: transports that run a program, such as ext::, and local folders as submodules.
     "protocol.allow": "never",
     "protocol.https.allow": "always",
     "protocol.http.allow": "always",
@@ -36,8 +36,8 @@ OPTIONS = {
     "protocol.git.allow": "always",
     "protocol.file.allow": "user",
 }
-# What ties git to a repository, or has it start programs, if it is set where Ansible is run.
-# What an operator may need for their own login, such as GIT_CONFIG_COUNT, is not among them.
+# Environment variables that are removed, because they point git to a repository or make it start
+# programs. Variables that a login may need, such as GIT_CONFIG_COUNT, stay.
 FOREIGN = (
     *("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"),
     *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE", "GIT_PREFIX", "GIT_GRAFT_FILE"),
@@ -51,12 +51,12 @@ HARMLESS = re.compile(
     r"|core\.sparsecheckout(cone)?|extensions\.objectformat)"
 )
 
-# By these git knows a repository; `commondir` says that the last two are elsewhere.
+# Git recognises a repository by these; with `commondir`, the last two are elsewhere.
 BARE = ("HEAD", "commondir", "objects", "refs")
 
 
 class GitError(Exception):
-    """Something that the operator can mend."""
+    """A problem that the operator can fix."""
 
 
 def run(
@@ -74,23 +74,23 @@ def run(
     directory : pathlib.Path
         The repository: its ``.git``.
     *arguments : str
-        The command and what follows it.
+        The command and its arguments.
     cwd : pathlib.Path
         Top of the work tree.
     env : mapping, optional
-        Variables beside those of this process.
+        Variables in addition to those of this process.
     config : mapping, optional
-        Settings beside, and before, those of `OPTIONS`.
+        Settings in addition to `OPTIONS`, which take precedence.
 
     Returns
     -------
     str
-        What git printed. Names that are not UTF-8 come as Python writes those of files.
+        Git's output. File names that are not UTF-8 are decoded as by `os.fsdecode`.
 
     Raises
     ------
     GitError
-        If git fails, with its own words, or is missing.
+        If git fails, with its own message, or is missing.
     """
     settings = {**(config or {}), **OPTIONS}
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
@@ -98,12 +98,12 @@ def run(
     environment |= {
         "LC_ALL": "C",
         "GIT_TERMINAL_PROMPT": "0",
-        # A folder's name is no pattern, whatever signs it is made of.
+        # Names of folders are not patterns, whatever characters they contain.
         "GIT_LITERAL_PATHSPECS": "1",
-        # What is missing in a partial clone is not fetched from where its configuration says.
+        # Missing objects of a partial clone are not fetched from the remote in its configuration.
         "GIT_NO_LAZY_FETCH": "1",
         **(env or {}),
-        # By variable, for `git submodule` knows no option.
+        # A variable, because `git submodule` has no option for it.
         "GIT_DIR": str(directory),
     }
     try:
@@ -128,14 +128,14 @@ def looks_bare(folder: Path) -> bool:
     """
     Tell whether git may take a folder for a repository without a work tree.
 
-    Git does not look what kind of file each of the names is, and neither does this.
+    Like git, this does not check the kind of file behind each name.
     """
     there = {name for name in BARE if os.path.lexists(folder / name)}
     return "HEAD" in there and ("commondir" in there or {"objects", "refs"} <= there)
 
 
 def _directory(top: Path) -> Path | None:
-    """Find the repository of a work tree's top: ``.git``, or where that file points."""
+    """Find the repository of a work tree: ``.git``, or the target of a file with that name."""
     entry = top / ".git"
     try:
         if entry.is_file() and not entry.is_symlink():
@@ -169,7 +169,7 @@ def work_tree(folder: Path) -> WorkTree | None:
 
 class WorkTree:
     """
-    A work tree, read without a word of its repository's configuration.
+    A work tree, read without its repository's configuration.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ class WorkTree:
 
     def files(self, folder: Path) -> tuple[list[str], list[str], list[str]] | None:
         """
-        List what a folder consists of, as git sees it.
+        List the files of a folder as git sees them.
 
         Parameters
         ----------
@@ -197,9 +197,9 @@ class WorkTree:
         Returns
         -------
         tuple of three lists of str, or None
-            Paths relative to `folder`: of what git tracks, whether or not it is there; of
-            submodules; of what git neither tracks nor ignores, where another work tree is named as
-            a folder. None if git ignores the folder as a whole.
+            Paths relative to `folder`: tracked files, existing or not; submodules; files that git
+            neither tracks nor ignores, with another work tree as one folder. None if git ignores
+            the whole folder.
 
         Raises
         ------
@@ -227,14 +227,14 @@ class WorkTree:
         return sorted(tracked), sorted(submodules), sorted(others)
 
     def names_submodule(self, folder: Path) -> bool:
-        """Tell whether .gitmodules says where a submodule comes from."""
+        """Tell whether .gitmodules contains a submodule."""
         path = re.escape(_below(folder, self.top))
         text = _line(self.top / ".gitmodules")
         return re.search(rf"^\s*path\s*=\s*\"?{path}/?\"?\s*$", text, re.MULTILINE) is not None
 
     def _ignores(self, view: Path, name: str) -> bool:
-        # check-ignore knows no literal names, and a plain one is enough for it. A slash at the end
-        # would have the pattern "name/*" mean the folder itself.
+        # check-ignore does not support literal pathspecs, and needs none. With a slash at the end,
+        # the pattern "name/*" would match the folder itself.
         env = {"GIT_LITERAL_PATHSPECS": "0"}
         try:
             return bool(run(view, "check-ignore", "--", f"./{name}", cwd=self.top, env=env))
@@ -245,7 +245,7 @@ class WorkTree:
 
     def commit(self, folder: Path) -> str:
         """
-        Name the commit of a folder, for a person.
+        Return the commit of a folder, for display.
 
         Parameters
         ----------
@@ -266,12 +266,12 @@ class WorkTree:
             with self._view(head) as view:
                 dirty = run(view, *arguments, "--", _below(folder, self.top), cwd=self.top)
         except GitError:
-            # A partial clone lacks objects, which is no reason to stop.
+            # A partial clone may lack objects.
             dirty = ""
         return head[:10] + ("-dirty" if dirty else "")
 
     def _head(self) -> str:
-        """Read the commit that is checked out, without git and so without its configuration."""
+        """Read the commit that is checked out, without running git."""
         name = _line(self.directory / "HEAD")
         for _ in range(5):
             if not name.startswith("ref: "):
@@ -281,7 +281,7 @@ class WorkTree:
 
     @contextmanager
     def _view(self, head: str = "ref: refs/heads/none") -> Iterator[Path]:
-        """Make a repository with this one's index and exclusions, and a configuration of ours."""
+        """Make a repository with this one's index and exclusions, but with a safe configuration."""
         with tempfile.TemporaryDirectory(prefix="flask-vps-git-") as name:
             view = Path(name)
             for folder in ("objects/info", "refs", "info"):
@@ -305,7 +305,7 @@ class WorkTree:
         file = self.common / "config"
         if file.is_file():
             arguments = ("--no-includes", "--file", str(file.resolve()), "--null", "--list")
-            # No repository at all: nothing but this file is read.
+            # Without a repository, so that only this file is read.
             for line in run(Path(os.devnull), "config", *arguments, cwd=Path("/")).split("\0"):
                 name, equals, value = line.partition("\n")
                 if HARMLESS.fullmatch(name):

@@ -1,4 +1,4 @@
-"""A request to a site of this server, over TLS and as a visitor would make it."""
+"""Request a site of this server over TLS, as a visitor would."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TIMEOUT_SECONDS = 15
 
 
 def unverified() -> ssl.SSLContext:
-    """Make a context that takes any certificate."""
+    """Make a context that accepts any certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -18,7 +18,7 @@ def unverified() -> ssl.SSLContext:
 
 
 def connect(domain: str, port: int, context: ssl.SSLContext) -> ssl.SSLSocket:
-    """Open a TLS connection to this machine that names a domain."""
+    """Open a TLS connection to this machine with the name of a domain."""
     raw = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_SECONDS)
     try:
         return context.wrap_socket(raw, server_hostname=domain)
@@ -28,7 +28,7 @@ def connect(domain: str, port: int, context: ssl.SSLContext) -> ssl.SSLSocket:
 
 
 def ask(connection: ssl.SSLSocket, domain: str, port: int, path: str) -> int:
-    """Ask for a page and return the status of the answer; 0 if there is none."""
+    """Request a page and return the status of the answer; 0 if there is none."""
     host = domain if port == 443 else f"{domain}:{port}"
     request = (
         f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: flask-vps\r\nConnection: close\r\n\r\n"

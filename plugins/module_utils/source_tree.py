@@ -1,4 +1,4 @@
-"""What an app's source consists of, where its links lead, and how much it may be."""
+"""List the files of an app's source, resolve its links, and check its size."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from ansible.module_utils.safe_git import GitError, WorkTree, looks_bare, work_t
 try:
     from pathspec import GitIgnoreSpec
 except ImportError:
-    # Only the controller has it, and only the controller asks for what it does.
+    # Only the controller needs and has it.
     GitIgnoreSpec = None
 
-# Never wanted in an image, even if git tracks it: git's own, and secrets.
+# Never packed, even if git tracks it: git's own files, and secrets.
 NEVER = (".git", ".env", ".env.*")
-# Left out unless git tracks it.
+# Not packed unless git tracks it.
 USUALLY_IGNORED = (".venv", "venv", "__pycache__", "*.pyc", "node_modules")
 # The one hidden folder that is meant for visitors: RFC 8615.
 WELL_KNOWN = ".well-known"
-# As many as Linux follows.
+# The limit of Linux.
 MOST_LINKS = 40
-# More than anybody needs, and few enough for Python to recurse into.
+# More than any source needs, and few enough for Python's recursion limit.
 MOST_LEVELS = 200
 
 
 class SourceError(Exception):
-    """Something about a source that the operator can mend."""
+    """A problem with a source that the operator can fix."""
 
 
 class MissingError(SourceError):
-    """A path that is not there, without any link on the way."""
+    """A path without links that does not exist."""
 
 
 # -- what a source consists of ---------------------------------------------------------------------
@@ -46,11 +46,10 @@ def source_files(root: Path, dockerignore: bool = False) -> list[Path]:
     Parameters
     ----------
     root : pathlib.Path
-        The source. In a work tree of git's, what git tracks and what it neither tracks nor ignores;
-        elsewhere, or if git ignores the folder as a whole, what the patterns of .gitignore files
-        leave.
+        The source. In a git work tree, all files that git does not ignore count; elsewhere, or if
+        git ignores the whole folder, all files that no .gitignore file matches.
     dockerignore : bool, optional
-        Whether the folder's .dockerignore counts; it cannot bring back what is ignored otherwise.
+        Whether the folder's .dockerignore counts; it cannot include files that git ignores.
 
     Returns
     -------
@@ -61,7 +60,7 @@ def source_files(root: Path, dockerignore: bool = False) -> list[Path]:
     ------
     SourceError
         If a folder looks like a repository, folders are nested too deeply, a submodule is not
-        there, or git fails.
+        checked out, or git fails.
     """
     root = root.resolve()
     try:
@@ -71,7 +70,7 @@ def source_files(root: Path, dockerignore: bool = False) -> list[Path]:
         deepest = MOST_LEVELS + 1
     if deepest > MOST_LEVELS:
         raise SourceError(
-            f"The folders of {root} are nested more than {MOST_LEVELS} deep. Remove them, or name "
+            f"The folders of {root} are nested more than {MOST_LEVELS} deep. Remove them, or list "
             "them in .gitignore."
         )
     if dockerignore:
@@ -87,7 +86,7 @@ def _refuse_bare(folder: Path) -> None:
     if looks_bare(folder):
         raise SourceError(
             f"{folder} looks like a git repository (HEAD, objects/ and refs/, without .git). Git "
-            "would take it for one, and run what its configuration says. Remove or rename one of "
+            "would take it for one and run commands of its configuration. Remove or rename one of "
             "the three, or keep the repository in an archive."
         )
 
@@ -100,7 +99,7 @@ def _between(root: Path, file: Path) -> Iterator[Path]:
 
 
 def _names(root: Path) -> Iterator[str]:
-    """Name the files of a source, relative to it, in no order."""
+    """List the files of a source, relative to it, in any order."""
     _refuse_bare(root)
     tree = work_tree(root)
     try:
@@ -112,14 +111,14 @@ def _names(root: Path) -> Iterator[str]:
     if found is None:
         specs = [(root, usually), *(_patterns_above(tree, root) if tree else ())]
         names = (file.relative_to(root).as_posix() for file in _walk(root, specs))
-        # No pattern of a source brings these back.
+        # No pattern of a source can include these again.
         yield from (name for name in names if not never.check_file(name).include)
         return
     tracked, submodules, others = found
-    known = {"": True}  # folders that do not lie behind a link
+    known = {"": True}  # whether a folder's path is free of links
     for names, spec in ((tracked, never), (others, usually)):
         for name in names:
-            # With a slash it is another work tree, which lies there and is no submodule.
+            # A slash at the end marks another work tree that is not a submodule.
             plain = name.rstrip("/")
             if not _safe(plain) or spec.check_file(name).include:
                 continue
@@ -151,12 +150,12 @@ def _within(root: Path, name: str) -> Iterator[str]:
 
 
 def _safe(name: str) -> bool:
-    # An index need not come from git, which would write none of these.
+    # Git writes no such names, but another program may have written the index.
     return not {"", ".", "..", ".git"} & {part.lower() for part in name.rstrip("/").split("/")}
 
 
 def _kind(root: Path, name: str, known: dict[str, bool]) -> str:
-    """Tell a file, a link or a folder that is there from what is not, or lies behind a link."""
+    """Return "file", "link" or "folder"; empty if a path is missing or leads through a link."""
     if not _is_real(root, name.rpartition("/")[0], known):
         return ""
     try:
@@ -176,7 +175,7 @@ def _is_real(root: Path, folder: str, known: dict[str, bool]) -> bool:
 
 
 def _docker_spec(root: Path) -> GitIgnoreSpec:
-    # Its patterns are all anchored: https://docs.docker.com/build/concepts/context/
+    # All patterns are anchored: https://docs.docker.com/build/concepts/context/
     lines = []
     for line in _lines(root / ".dockerignore"):
         pattern = line.strip()
@@ -187,15 +186,15 @@ def _docker_spec(root: Path) -> GitIgnoreSpec:
 
 
 def _lines(file: Path) -> list[str]:
-    # As git since 2.32, not through a link, which may lead anywhere on this machine.
+    # Like git since 2.32, do not follow a link, which may lead anywhere on this machine.
     if file.is_symlink() or not file.is_file():
         return []
-    # Windows' editors begin files with a mark, which git and Docker skip.
+    # Editors on Windows may write a byte order mark, which git and Docker skip.
     return file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
 
 
 def _patterns_above(tree: WorkTree, root: Path) -> Iterator[tuple[Path, GitIgnoreSpec]]:
-    """Read what a work tree ignores, but for the patterns that name the folder itself."""
+    """Read the ignore patterns of a work tree, except those that match the folder itself."""
     above = [folder for folder in reversed(root.parents) if folder.is_relative_to(tree.top)]
     files = [(tree.top, tree.common / "info/exclude")]
     files += [(folder, folder / ".gitignore") for folder in above]
@@ -215,11 +214,11 @@ def _walk(folder: Path, specs: list[tuple[Path, GitIgnoreSpec]]) -> Iterator[Pat
         specs = [*specs, (folder, GitIgnoreSpec.from_lines(lines))]
     for entry in folder.iterdir():
         is_folder = entry.is_dir() and not entry.is_symlink()
-        # The pattern "build/" names folders only, which the library tells by a trailing slash.
+        # The pattern "build/" matches folders only; the library needs a slash at their end.
         if _ignored(entry, specs, is_folder):
             continue
         if is_folder and _is_top(entry):
-            # A work tree may lie in a folder that is none.
+            # A work tree inside a folder that is not one.
             yield from (entry / name for name in _names(entry))
         elif is_folder:
             yield from _walk(entry, specs)
@@ -231,7 +230,7 @@ def _ignored(entry: Path, specs: list[tuple[Path, GitIgnoreSpec]], is_folder: bo
     verdict = False
     for base, spec in specs:
         name = entry.relative_to(base).as_posix() + ("/" if is_folder else "")
-        # The last file with an opinion wins, as in git: None means that no pattern matched.
+        # As in git, the last file with a match wins; None means that no pattern matched.
         include = spec.check_file(name).include
         verdict = verdict if include is None else include
     return verdict
@@ -242,12 +241,12 @@ def _ignored(entry: Path, specs: list[tuple[Path, GitIgnoreSpec]], is_folder: bo
 
 class Tree:
     """
-    The files and links of a source, by name; no disk is asked.
+    The files and links of a source by name, without access to the disk.
 
     Parameters
     ----------
     links : mapping of str to (str or None)
-        Each file's path below the source; with it where it leads, if it is a symbolic link.
+        The target of each symbolic link, or None for a file, by path below the source.
     """
 
     def __init__(self, links: Mapping[str, str | None]) -> None:
@@ -261,7 +260,7 @@ class Tree:
 
     @classmethod
     def of(cls, root: Path, files: Iterable[Path]) -> Tree:
-        """Look at the files below a folder."""
+        """Read the links among some files below a folder."""
         return cls(
             {
                 file.relative_to(root).as_posix(): str(file.readlink())
@@ -273,7 +272,7 @@ class Tree:
 
     @classmethod
     def on_disk(cls, root: Path) -> Tree:
-        """Look at all there is below a folder."""
+        """Read everything below a folder."""
         found = []
         for folder, folders, names in os.walk(root):
             found += [Path(folder, name) for name in names]
@@ -282,7 +281,7 @@ class Tree:
 
     def resolve(self, name: str) -> str:
         """
-        Follow a path and all links on it.
+        Resolve a path and all links on it.
 
         Parameters
         ----------
@@ -297,10 +296,10 @@ class Tree:
         Raises
         ------
         SourceError
-            If the path or a link leaves the source, there is nothing, or links lead in a circle.
+            If the path or a link leaves the source, does not exist, or links form a circle.
         """
         if name.startswith("/"):
-            raise SourceError(f"{name} is no path within the app's folder")
+            raise SourceError(f"{name} is not a path within the app's folder")
         at: list[str] = []
         left, followed, last = name.split("/")[::-1], 0, ""
         while left:
@@ -326,12 +325,14 @@ class Tree:
                 at.append(part)
             else:
                 if last:
-                    raise SourceError(f"{name} leads by a link to {path}, which is not there")
-                raise MissingError(f"{path} is not there")
+                    raise SourceError(
+                        f"{name} leads through a link to {path}, which does not exist"
+                    )
+                raise MissingError(f"{path} does not exist")
         return "/".join(at)
 
     def leaves(self, name: str) -> bool:
-        """Tell whether a path cannot be followed because of a link, or of the path itself."""
+        """Tell whether a path is broken for another reason than a missing file."""
         try:
             self.resolve(name)
         except MissingError:
@@ -342,30 +343,30 @@ class Tree:
 
     def published(self, folder: str, most: int = 0) -> dict[str, str]:
         """
-        List what visitors may have of a folder.
+        List the files of a folder that visitors may request.
 
         Parameters
         ----------
         folder : str
             A folder within the source.
         most : int, optional
-            How many files there may be; 0 for any number. Links can make many out of few.
+            Largest number of files, 0 for no limit. Links can multiply files.
 
         Returns
         -------
         dict of str to str
             By the name below `folder`, the path of a regular file in the source. Hidden files are
-            left out, but for those in ``.well-known``. A link counts as what it leads to.
+            left out, except in ``.well-known``. Links are resolved.
 
         Raises
         ------
         SourceError
-            If `folder` is none, or the whole source; if a link within it leaves the source, leads
-            nowhere, in a circle, or to a hidden file. All of them are named.
+            If `folder` is not a folder, or the whole source; if links within it leave the source,
+            are broken, form a circle, or lead to a hidden file. The message names all of them.
         """
         start = self.resolve(folder)
         if start == "":
-            raise SourceError(f"{folder} is the app's whole folder, and its code would be served")
+            raise SourceError(f"{folder} is the app's whole folder, whose code would be served")
         if start not in self.folders:
             raise SourceError(f"{folder} is a file, not a folder")
         found: dict[str, str] = {}
@@ -378,10 +379,10 @@ class Tree:
                 folders += 1
             else:
                 found[name] = path
-            # Links to folders without files make many, too.
+            # Links can also multiply empty folders.
             if most and max(len(found), folders, len(problems)) > most:
                 raise SourceError(
-                    f"it would be more than {most} files or folders, its links counted, and "
+                    f"it has more than {most} files or folders, including links, and "
                     f"app_source_max_files is {most}"
                 )
         if problems:
@@ -389,7 +390,7 @@ class Tree:
         return found
 
     def _reached(self, folder: str, below: str, way: list[str]) -> Iterator[tuple[str, str, str]]:
-        """Name what is below a folder, where each file or folder is, and what is wrong with it."""
+        """List name, resolved path and problem of each file and folder below a folder."""
         for part in sorted(self.folders[folder]):
             if part.startswith(".") and part != WELL_KNOWN:
                 continue
@@ -409,38 +410,38 @@ class Tree:
 def _unfit(path: str, real: str, way: list[str]) -> str:
     known = {WELL_KNOWN, *way[0].split("/")}
     if any(part.startswith(".") and part not in known for part in real.split("/")):
-        return f"{path} is a link to {real}, which is hidden, and hidden files are not served"
+        return f"{path} is a link to {real}, but hidden files are not served"
     if any(f"{folder}/".startswith(f"{real}/" if real else "") for folder in way):
-        return f"{path} is a link to a folder that it lies in itself"
+        return f"{path} is a link to a folder that contains it"
     return ""
 
 
-# -- how much it is --------------------------------------------------------------------------------
+# -- size ------------------------------------------------------------------------------------------
 
 
 def check_size(sizes: Mapping[str, int], max_mb: int, max_files: int) -> None:
     """
-    Refuse a source that is larger than one is.
+    Refuse a source that is too large.
 
     Parameters
     ----------
     sizes : mapping of str to int
         Size of each file, in bytes.
     max_mb, max_files : int
-        Limits: of the sum, in MiB, and of the number of files.
+        Limits of the total size, in MiB, and of the number of files.
 
     Raises
     ------
     SourceError
-        If there is more. What takes most is named.
+        If a limit is exceeded. The message names the largest files or folders.
     """
     total = sum(sizes.values())
-    fix = "Remove what does not belong there, name it in .gitignore, or raise {}."
+    fix = "Remove what the app does not need, list it in .gitignore, or raise {}."
     if total > max_mb * 2**20:
         largest = sorted(sizes, key=lambda name: (-sizes[name], name))[:5]
         listing = ", ".join(f"{name} ({_mb(sizes[name])})" for name in largest)
         raise SourceError(
-            f"holds {_mb(total)}, and app_source_max_mb is {max_mb}. Largest: {listing}. "
+            f"has {_mb(total)}, but app_source_max_mb is {max_mb}. Largest: {listing}. "
             + fix.format("app_source_max_mb")
         )
     if len(sizes) > max_files:
@@ -448,7 +449,7 @@ def check_size(sizes: Mapping[str, int], max_mb: int, max_files: int) -> None:
         listing = ", ".join(f"{name} ({count})" for name, count in folders.most_common(5))
         largest = sorted(sizes, key=lambda name: (-sizes[name], name))[:5]
         raise SourceError(
-            f"holds {len(sizes)} files, and app_source_max_files is {max_files}. Most are in: "
+            f"has {len(sizes)} files, but app_source_max_files is {max_files}. Most are in: "
             f"{listing}. Largest: {', '.join(largest)}. " + fix.format("app_source_max_files")
         )
 

@@ -12,8 +12,8 @@ from ansible.module_utils.postgres_archive import Contents
 
 SQLITE_FILE = "app.db"
 
-# Runs in a container with the app's volume and rights alone, since the app may have put anything
-# there: links, or a file made to break who opens it.
+# Runs in a container with only the app's volume and rights, because the volume may contain links,
+# or files that attack the program that opens them.
 SQLITE = r"""
 import json, os, shutil, sqlite3, sys
 what, *names = sys.argv[1:]
@@ -27,7 +27,7 @@ def check(file):
     with open(file, "rb") as head:
         first = head.read(100)
     if first[:16] != b"SQLite format 3\0":
-        sys.exit("is no SQLite database")
+        sys.exit("is not an SQLite database")
     page = int.from_bytes(first[16:18], "big")
     size = (65536 if page == 1 else page) * int.from_bytes(first[28:32], "big")
     if size > os.path.getsize(file):
@@ -45,7 +45,7 @@ def rows(file, mode):
         return {n: base.execute(f"SELECT count(*) FROM {q}").fetchone()[0] for n, q in quoted}
 
 def give_up(status, *_):
-    # SQLITE_BUSY and SQLITE_LOCKED, after the timeout: who has locked it may never let go.
+    # SQLITE_BUSY and SQLITE_LOCKED after the timeout: the lock may never be released.
     if status in (5, 6):
         sys.exit("the app keeps its database locked")
 
@@ -116,7 +116,7 @@ elif what == "rename":
 
 
 class Sqlite:
-    """The database of an app in a file on a volume of its own."""
+    """The database of an app in a file on its own volume."""
 
     kind = "sqlite"
 
@@ -124,12 +124,12 @@ class Sqlite:
         self.app, self.images, self.volume = app, list(images), f"{app}.data"
 
     def check_runs(self, start: bool = True) -> None:
-        """Refuse where there is no volume."""
+        """Refuse if there is no volume."""
         if run(["docker", "volume", "inspect", self.volume]).returncode:
             raise RefusedError(f"{self.app} has no volume {self.volume}. Deploy the app first")
 
     def is_empty(self) -> bool:
-        """Tell whether there is nothing to lose."""
+        """Tell whether the database has no content."""
         return not self._look()["there"]
 
     def _python(self, *arguments: str, extra: Sequence[str] = (), **files: Any) -> str:
@@ -143,7 +143,7 @@ class Sqlite:
         where = Path(
             docker("volume", "inspect", "-f", "{{.Mountpoint}}", self.volume).strip()
         ).stat()
-        # The log driver would keep a copy of each dump.
+        # Without a log driver, because it would keep a copy of each dump.
         return docker(
             *("run", "--rm", "--interactive", "--network=none", "--log-driver=none", "--read-only"),
             *("--cap-drop=ALL", "--security-opt=no-new-privileges", "--no-healthcheck", "--init"),
@@ -157,7 +157,7 @@ class Sqlite:
         return json.loads(self._python("look"))
 
     def exists(self, name: str) -> bool:
-        """Tell whether there is a database of a name."""
+        """Tell whether a database exists."""
         return name == SQLITE_FILE or name in self._look()["others"]
 
     def size(self) -> int:
@@ -182,7 +182,7 @@ class Sqlite:
         return Contents(self.app)
 
     def refusal(self, _contents: Contents) -> str:
-        """Find nothing: a file of SQLite says neither whose it is nor what made it."""
+        """Return nothing: an SQLite file names neither its app nor its version."""
         return ""
 
     def rows(self, database: str) -> dict[str, int | None]:
@@ -196,12 +196,12 @@ class Sqlite:
         now, then = self.rows(self.app), self.rows(name)
         if now and not set(now) & set(then):
             raise RefusedError(
-                f"holds none of the tables that {self.app} has, so it is another app's"
+                f"has none of the tables of {self.app}, so it belongs to another app"
             )
         return []
 
     def forget(self, name: str) -> None:
-        """Remove the second name that an interrupted `rename` has left."""
+        """Remove the second name that an interrupted `rename` left."""
         self._python("forget", name)
 
     def drop(self, name: str) -> None:
@@ -209,31 +209,31 @@ class Sqlite:
         self._python("drop", name)
 
     def connections(self) -> int:
-        """Tell that there is no limit."""
+        """Return -1, as there is no limit."""
         return -1
 
     def close(self) -> None:
-        """Do nothing: whoever had it open is stopped."""
+        """Do nothing: the app, which had it open, is stopped."""
 
     def limit(self, name: str, connections: int) -> None:
         """Do nothing: files have no connections."""
 
     def rename(self, away: str, back: str) -> None:
-        """Call the app's database `away`, and `back` as the app; the latter in one step."""
+        """Rename the app's database to `away`, and `back` to the app's name in one step."""
         self._python("rename", away, back)
 
     def replaced(self, stamp: str) -> str:
-        """Name a database that is replaced."""
+        """Return the name for a replaced database."""
         return f"{SQLITE_FILE}.before_{stamp}"
 
     def copy(self, stamp: str) -> str:
-        """Name a copy that is not in use yet."""
+        """Return the name for a copy that is not in use yet."""
         return f"{SQLITE_FILE}.restore_{stamp}"
 
     def undone(self, stamp: str) -> str:
-        """Name a copy that was in use."""
+        """Return the name for a copy that was in use and undone."""
         return f"{SQLITE_FILE}.after_{stamp}"
 
     def how_to_drop(self, name: str) -> str:
-        """Say how to remove a database that was replaced."""
+        """Return the command that removes a replaced database."""
         return f"rm \"$(docker volume inspect -f '{{{{.Mountpoint}}}}' {self.volume})/{name}\""

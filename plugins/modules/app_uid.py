@@ -60,14 +60,14 @@ def choose(app: str, known: dict[str, int], taken: set[int]) -> int:
     app : str
         The app's name.
     known : dict of str to int
-        The numbers that were given before, by app.
+        The user IDs that apps have already, by app.
     taken : set of int
-        Numbers of the server's users and groups.
+        IDs of the server's users and groups.
 
     Returns
     -------
     int
-        The number that the app has, or is to have.
+        The user ID of the app, existing or new.
 
     Raises
     ------
@@ -80,24 +80,23 @@ def choose(app: str, known: dict[str, int], taken: set[int]) -> int:
     for number in range(start, LAST + 1):
         if number not in taken:
             return number
-    raise ValueError(f"All numbers from {FIRST} to {LAST} were given to apps.")
+    raise ValueError(f"All user IDs from {FIRST} to {LAST} are taken.")
 
 
 def numbers_in_use() -> set[int]:
-    """List the numbers of the server's users and groups; a group may have members by its name."""
+    """List the IDs of the server's users and groups."""
     users = {number for user in pwd.getpwall() for number in (user.pw_uid, user.pw_gid)}
     return users | {group.gr_gid for group in grp.getgrall()}
 
 
 def read(path: Path) -> dict[str, int]:
     """
-    Read the numbers.
+    Read the user IDs of all apps.
 
     Raises
     ------
     ValueError
-        If the file is not what this module writes: to guess then would give an app the files of
-        another.
+        If the file is damaged. Guessing would give an app the files of another one.
     """
     if not path.exists():
         return {}
@@ -106,14 +105,14 @@ def read(path: Path) -> dict[str, int]:
         return {str(app): int(number) for app, number in found.items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} is damaged ({error}). It says as which number each app runs: restore it, or "
-            'write it anew as JSON such as {"shop": 20000}, by what `stat -c %u` says of each '
+            f"{path} is damaged ({error}). It records the user ID of each app: restore it, or "
+            'write it again as JSON such as {"shop": 20000}, with what `stat -c %u` shows for each '
             "app's volumes."
         ) from None
 
 
 def write(path: Path, numbers: dict[str, int]) -> None:
-    """Write the numbers, under the file's last name only when they are whole."""
+    """Write the user IDs to a new file, then rename it: a partial file is never visible."""
     fresh = path.with_name(f"{path.name}.new")
     with fresh.open("w") as file:
         json.dump(numbers, file, indent=2, sort_keys=True)

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: dump an app's database, keep its dumps in order, and restore one of them."""
+"""Ansible module: dump an app's database, prune its dumps, and restore one of them."""
 
 from __future__ import annotations
 
@@ -163,9 +163,11 @@ class Work:
 
     @property
     def restore(self) -> Restore:
-        """The restore of this app, or a refusal."""
+        """The restore of this app; refused if it has no database here."""
         if self.engine is None:
-            raise RefusedError(f"{self.options['app']} has no database of ours on this server")
+            raise RefusedError(
+                f"{self.options['app']} has no database of this project on this server"
+            )
         return Restore(self.options["app"], self.dir, self.engine, self.dumps)
 
     def dumped(self) -> dict[str, Any]:
@@ -199,7 +201,7 @@ class Work:
         return {"changed": False, **found, "lines": list_lines(dumps, databases)}
 
     def pruned(self) -> dict[str, Any]:
-        """Remove what is too old, and what is only part of a dump."""
+        """Remove old dumps, and partial ones."""
         if self.check_mode:
             return {"changed": False, "removed": []}
         for release in self.options["failed"]:
@@ -208,7 +210,7 @@ class Work:
         return {"changed": bool(removed), "removed": removed}
 
     def examined(self) -> dict[str, Any]:
-        """Refuse what cannot be restored."""
+        """Refuse a dump that cannot be restored."""
         dump = self.restore.examine(self.options["dump"], start=not self.check_mode)
         return {"changed": False, "dump": dump}
 
@@ -219,22 +221,22 @@ class Work:
             return {"changed": True, **self.restore.prepare(self.options["dump"])}
 
     def swapped(self) -> dict[str, Any]:
-        """Take the copy into use."""
+        """Put the restored copy in the place of the database."""
         with alone(self.dir):
             return {"changed": True, **self.restore.swap(self.options["undumped"])}
 
     def returned(self) -> dict[str, Any]:
-        """Take the database from before into use again."""
+        """Put the replaced database back."""
         with alone(self.dir):
             return {"changed": True, **self.restore.undo()}
 
     def settled(self) -> dict[str, Any]:
-        """Forget the way back."""
+        """Make the restore final."""
         self.restore.file.unlink(missing_ok=True)
         return {"changed": False}
 
     def recovered(self) -> dict[str, Any]:
-        """Finish or take back what an interrupted restore has left."""
+        """Finish or undo an interrupted restore."""
         nothing = {"changed": False, "interrupted": "", "lines": [], "started": [], "page": False}
         record = Restore.read_file(self.dir)
         if self.check_mode:
@@ -242,16 +244,16 @@ class Work:
         page = (self.dir / ".restore.page").exists()
         if not record:
             return {**nothing, "page": page}
-        # Whatever the entry says by now.
+        # The entry may name another kind of database by now.
         self.options["kind"] = record.get("kind", "found")
         with alone(self.dir):
-            # The run that had it may have ended it by itself meanwhile.
+            # The interrupted run may have finished by itself meanwhile.
             found = self.restore.recover()
         return {"changed": bool(found["interrupted"]), "page": page, **found}
 
 
 def list_lines(dumps: Sequence[dict[str, Any]], databases: Sequence[dict[str, Any]]) -> list[str]:
-    """Write what can be restored as lines for a person."""
+    """Format what can be restored as lines for the operator."""
     rows = [("DUMP", "TAKEN (UTC)", "AGE", "SIZE", "BEFORE")]
     for dump in dumps:
         before = dump["before"] or "-"

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: have one version of a git repository in a folder of the controller."""
+"""Ansible module: check out one version of a git repository on the controller."""
 
 from __future__ import annotations
 
@@ -62,30 +62,30 @@ commit:
   returned: always
 """
 
-# What git says, and what the operator can do about it.
+# Errors of git, and advice for the operator.
 ADVICE = {
     r"Permission denied \(publickey|Load key|error in libcrypto|invalid format": (
-        "the key was refused. Put the private key of a deploy key of that repository into "
-        "vault_deploy_keys.{app}, whole, with its first and last line"
+        "the key was refused. Put the private part of a deploy key of that repository into "
+        "vault_deploy_keys.{app}, including its first and last line"
     ),
     r"could not read Username|Authentication failed|terminal prompts disabled": (
         "the repository does not exist or is private. For a private one use its SSH address "
         "(git@host:path) as source, with a deploy key in vault_deploy_keys.{app}"
     ),
     r"Host key verification failed|REMOTE HOST IDENTIFICATION": (
-        "the host's key is not the one in this machine's known_hosts. If it has changed for a good "
-        "reason, remove the old one with ssh-keygen -R HOST"
+        "the host's key is not the one in this machine's known_hosts. If the change is known and "
+        "expected, remove the old key with ssh-keygen -R HOST"
     ),
     (
         r"Could not resolve host|Name or service not known|Connection (refused|timed)|unreachable"
         r"|Failed to connect|Couldn't connect"
-    ): ("this machine does not reach the host. Is the address right, and the network up?"),
+    ): ("this machine does not reach the host. Check the address and the network"),
     r"not found|does not appear to be a git repository|does not exist|not exist": (
-        "there is no such repository, or the key may not read it. Mend `source` of the app's entry"
+        "there is no such repository, or the key has no access. Correct `source` in the app's entry"
     ),
     r"transport '\w+' not allowed": (
-        "a submodule's address, or the source's own, is none that is asked here. Submodules come "
-        "from https://, ssh:// or git@host:path; mend .gitmodules of the repository"
+        "the address of the source or of a submodule is not allowed. Submodules must come "
+        "from https://, ssh:// or git@host:path; correct .gitmodules in the repository"
     ),
     r"certificate problem|server certificate": (
         "the host's certificate is not trusted on this machine. Set git's http.sslCAInfo to your CA"
@@ -98,7 +98,7 @@ def _environment(key: str) -> Iterator[dict[str, str]]:
     ssh = ["ssh", "-oBatchMode=yes", "-oStrictHostKeyChecking=accept-new", "-oConnectTimeout=20"]
     with tempfile.TemporaryDirectory() as folder:
         if key:
-            # mkdtemp made the folder for this user alone; ssh insists on the same for the file.
+            # The folder is private; ssh requires the same of the key file.
             file = Path(folder) / "key"
             file.touch(0o600)
             file.write_text(key.strip().replace("\r", "") + "\n")
@@ -120,12 +120,12 @@ def resolve(listing: str, version: str) -> str:
     Returns
     -------
     str
-        The commit; or `version` itself when it looks like one that no name points to.
+        The commit; or `version` itself if it looks like a commit without a branch or tag.
 
     Raises
     ------
     GitError
-        If the remote has nothing of that name.
+        If the remote has no such version.
     """
     refs = dict(reversed(line.split("\t", 1)) for line in listing.splitlines() if "\t" in line)
     # An annotated tag is an object of its own; ^{} names the commit behind it.
@@ -136,13 +136,13 @@ def resolve(listing: str, version: str) -> str:
     if re.fullmatch(r"[0-9a-f]{7,40}", version):
         return version
     if not version:
-        raise GitError("the remote's HEAD names no branch: say which `version` to take")
+        raise GitError("the remote's HEAD does not name a branch: set `version` in the app's entry")
     known = sorted(
         {name.split("/", 2)[2].removesuffix("^{}") for name in refs if name.count("/") > 1}
     )
     raise GitError(
         f"it has no branch, tag or commit {version!r}, but {', '.join(known[:15]) or 'nothing'}. "
-        "Mend `version` of the app's entry"
+        "Correct `version` in the app's entry"
     )
 
 
@@ -172,11 +172,11 @@ def fetch(url: str, version: str, dest: Path, key: str = "") -> str:
         def git(*arguments: str) -> str:
             return run(dest / ".git", *arguments, cwd=dest, env=env)
 
-        # What a run that was killed has left is no repository.
+        # A killed run may leave an incomplete repository.
         if not looks_bare(dest / ".git"):
             _remove(dest / ".git")
             git("init", "--quiet")
-        # Nobody else is at work here: a run that was killed has left them.
+        # This run has the cache to itself, so these locks are from a killed run.
         for lock in (dest / ".git").rglob("*.lock"):
             lock.unlink()
         commit = resolve(git("ls-remote", "--", url), version)
@@ -189,7 +189,7 @@ def fetch(url: str, version: str, dest: Path, key: str = "") -> str:
         git("checkout", "--quiet", "--force", "--detach", commit)
         git("clean", "--quiet", "-ffdx")
         if (dest / ".gitmodules").exists():
-            # An earlier fetch has written down where they came from then.
+            # The addresses from an earlier fetch may be out of date.
             git("submodule", "sync", "--quiet", "--recursive")
             git("submodule", "update", "--quiet", "--init", "--recursive", "--force")
         return commit
@@ -199,7 +199,7 @@ def _download(git: object, url: str, commit: str) -> str:
     try:
         git("fetch", "--quiet", "--depth=1", url, commit)
     except GitError:
-        # An abbreviated commit, or a host that gives out only what a name points to.
+        # An abbreviated commit, or a host that serves only commits of branches and tags.
         git(
             "fetch",
             "--quiet",
@@ -210,7 +210,7 @@ def _download(git: object, url: str, commit: str) -> str:
     try:
         return git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}").strip()
     except GitError:
-        fix = "Mend `version` of the app's entry"
+        fix = "Correct `version` in the app's entry"
         raise GitError(f"it has no branch, tag or commit {commit!r}. {fix}") from None
 
 
@@ -222,12 +222,12 @@ def _remove(path: Path) -> None:
 
 
 def explain(app: str, url: str, error: str) -> str:
-    """Name the app, what went wrong and what to do."""
+    """Write a message with the app, the error and what to do."""
     advice = [text.format(app=app) for pattern, text in ADVICE.items() if re.search(pattern, error)]
     reason = advice[0] if advice else error.rstrip(".")
     details = f" (git said: {error})" if advice else ""
     text = f"The source of the app {app} cannot be fetched from {url}: {reason}.{details}"
-    # An address may carry a password, or a token in place of a user.
+    # An address may contain a password or a token.
     return re.sub(r"(https?://)[^/@\s]*@", r"\1***@", text)
 
 
@@ -246,7 +246,7 @@ def main() -> None:
     options = module.params
     dest = Path(options["dest"])
     dest.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # Several servers may want the same app at the same time.
+    # Runs for several servers may fetch the same app at the same time.
     with dest.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:

@@ -40,7 +40,7 @@ archives:
 
 def images_in(archive: Path) -> list[str]:
     """
-    Name the images in a tarball.
+    List the images in a tarball.
 
     Parameters
     ----------
@@ -69,8 +69,8 @@ def main() -> None:
     folder = Path(module.params["path"])
     if not folder.is_dir():
         module.fail_json(
-            msg=f"images_archive_dir: {folder} is no folder on this machine. Name the one with the "
-            "tarballs that `docker save` wrote."
+            msg=f"images_archive_dir: {folder} is not a folder on this machine. Set it to the "
+            "folder with the tarballs that `docker save` wrote."
         )
     files = sorted(file for file in folder.iterdir() if file.is_file())
     found = {str(file): images_in(file) for file in files}

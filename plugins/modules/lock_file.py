@@ -61,7 +61,7 @@ silent_seconds:
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """Read who has the lock; None if nobody has."""
+    """Read the holder of the lock; None if it is free."""
     try:
         text = path.read_text()
     except FileNotFoundError:
@@ -69,13 +69,13 @@ def read(path: Path) -> dict[str, Any] | None:
     with suppress(ValueError):
         if isinstance(found := json.loads(text), dict) and "id" in found:
             return found
-    # A server that went down left it without its content, and nobody renews it any more.
+    # A server that crashed may leave an empty file, which no run renews.
     who = dict.fromkeys(("user", "host", "since"), "unknown")
     return {"id": "", "renewed": True, **who}
 
 
 def silence(path: Path) -> float:
-    """Tell how long ago the lock was taken or renewed, in seconds; 0 if nobody has it."""
+    """Return the seconds since the lock was taken or renewed; 0 if it is free."""
     try:
         return max(0.0, time.time() - path.stat().st_mtime)
     except FileNotFoundError:
@@ -91,14 +91,14 @@ def take(path: Path, holder: dict[str, Any], instead_of: dict[str, Any] | None) 
     path : pathlib.Path
         The lock's file.
     holder : dict
-        Who takes it.
+        The run that takes it.
     instead_of : dict or None
         The holder whose lock may be taken over.
 
     Returns
     -------
     dict
-        Who has it now.
+        The holder after this call.
     """
     found = read(path)
     if found is not None and found != instead_of:
@@ -111,7 +111,7 @@ def take(path: Path, holder: dict[str, Any], instead_of: dict[str, Any] | None) 
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Keep others out between reading and writing; the kernel ends this with the process."""
+    """Exclude other processes between read and write; the kernel releases this at exit."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f".{path.name}.guard").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)

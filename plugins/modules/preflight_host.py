@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: look at a server before anything on it changes, with or without root."""
+"""Ansible module: inspect a server before anything on it changes, with or without root."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ LISTEN = "0A"
 
 
 class Engine(http.client.HTTPConnection):
-    """Docker's API over its socket, without a library that a bare server lacks."""
+    """Client of Docker's API on its socket; a bare server has no library for that."""
 
     def connect(self) -> None:
         """Open the socket."""
@@ -137,7 +137,7 @@ class Engine(http.client.HTTPConnection):
 
 
 def ask_engine(path: str) -> Any:
-    """Ask Docker's API; None when no engine answers, or not to this user."""
+    """Request Docker's API; None if no engine answers, or this user has no access."""
     engine = Engine("localhost", timeout=5)
     try:
         engine.request("GET", path)
@@ -151,7 +151,7 @@ def ask_engine(path: str) -> Any:
 
 def listening_sockets(tables: Iterator[str]) -> dict[int, set[str]]:
     """
-    Find ports that somebody listens on.
+    Find the ports that are in use.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def listening_sockets(tables: Iterator[str]) -> dict[int, set[str]]:
     Returns
     -------
     dict
-        From port to the inodes of its sockets.
+        Inodes of the sockets by port.
     """
     found: dict[int, set[str]] = {}
     for table in tables:
@@ -174,7 +174,7 @@ def listening_sockets(tables: Iterator[str]) -> dict[int, set[str]]:
 
 
 def process_of(inodes: set[str]) -> str:
-    """Name the process that holds one of these sockets; empty when it cannot be seen."""
+    """Name the process with one of these sockets; empty if it is not visible."""
     wanted = {f"socket:[{inode}]" for inode in inodes}
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -187,7 +187,7 @@ def process_of(inodes: set[str]) -> str:
 
 
 def web_servers() -> list[str]:
-    """Name the well-known web servers that run here, whoever they belong to."""
+    """Name the well-known web servers that run here, under any user."""
     names = set()
     for process in Path("/proc").glob("[0-9]*/comm"):
         with contextlib.suppress(OSError):
@@ -196,7 +196,7 @@ def web_servers() -> list[str]:
 
 
 def listeners(ports: list[int]) -> list[dict[str, Any]]:
-    """Say who has each of the ports; free ones are left out."""
+    """Describe what uses each of the ports; free ports are left out."""
     tables = (Path(f"/proc/net/{name}") for name in ("tcp", "tcp6"))
     sockets = listening_sockets(table.read_text() for table in tables if table.exists())
     containers = ask_engine("/containers/json")
@@ -222,7 +222,7 @@ def publisher(containers: list[dict[str, Any]], port: int) -> dict[str, str] | N
 
 
 def docker_root() -> Path:
-    """Find the folder of Docker's data: the engine's word, its configuration, its default."""
+    """Find the folder of Docker's data: from the engine, its configuration, or the default."""
     info = ask_engine("/info")
     if info and info.get("DockerRootDir"):
         return Path(info["DockerRootDir"])
@@ -233,7 +233,7 @@ def docker_root() -> Path:
 
 
 def describe_engine(root: Path) -> dict[str, Any]:
-    """Say which engine answers here, and what it really is."""
+    """Describe the engine of this server."""
     version = ask_engine("/version") or {}
     parts = " ".join(str(part.get("Name")) for part in version.get("Components") or [])
     return {
@@ -244,7 +244,7 @@ def describe_engine(root: Path) -> dict[str, Any]:
 
 
 def free_mb(folder: Path) -> int:
-    """Measure the space that is free in a folder, which need not exist yet."""
+    """Measure the free space for a folder, which need not exist yet."""
     while True:
         try:
             space = os.statvfs(folder)
@@ -255,7 +255,7 @@ def free_mb(folder: Path) -> int:
 
 
 def postgres_version(volumes: Path, app: str) -> str:
-    """Read the major version that made an app's volume; empty when there is none to read."""
+    """Read the Postgres version of an app's volume; empty if there is none."""
     for data in ("pgdata", ""):
         with contextlib.suppress(OSError):
             return (volumes / f"{app}-db_data/_data" / data / "PG_VERSION").read_text().strip()
@@ -263,7 +263,7 @@ def postgres_version(volumes: Path, app: str) -> str:
 
 
 def resolve(names: list[str], seconds: float = 8) -> dict[str, dict[str, Any]]:
-    """Resolve names at the same time, as a resolver that does not answer takes long."""
+    """Resolve names in parallel, because a resolver that does not answer takes long."""
     found: dict[str, dict[str, Any]] = {
         name: {"addresses": [], "error": "the resolver does not answer"} for name in names
     }
@@ -285,17 +285,17 @@ def resolve(names: list[str], seconds: float = 8) -> dict[str, dict[str, Any]]:
 
 
 def directory_error(url: str, bundle: str) -> str:
-    """Say why an ACME directory cannot be used; empty when it can."""
+    """Return why an ACME directory cannot be used; empty if it can."""
     context = ssl.create_default_context()
-    # Python 3.13 asks more of a private CA's certificate than acme.sh and curl do.
+    # Python 3.13 is stricter with a private CA's certificate than acme.sh and curl.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if bundle:
         try:
             context.load_verify_locations(cadata=bundle)
         except (ssl.SSLError, ValueError) as error:
-            return f"the CA bundle holds no certificate ({error})"
+            return f"the CA bundle contains no certificate ({error})"
     elif not context.cert_store_stats()["x509_ca"] and not _has_certificates():
-        # A bare server has no list of authorities; the companion brings its own.
+        # A bare server has no list of authorities; the companion has its own.
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     try:
@@ -306,9 +306,9 @@ def directory_error(url: str, bundle: str) -> str:
     except (OSError, http.client.HTTPException) as error:
         return str(getattr(error, "reason", error))
     except ValueError:
-        return "it answers with something that is no ACME directory"
+        return "its answer is not an ACME directory"
     known = isinstance(directory, dict) and "newOrder" in directory
-    return "" if known else "it answers with something that is no ACME directory"
+    return "" if known else "its answer is not an ACME directory"
 
 
 def _has_certificates() -> bool:
@@ -317,14 +317,14 @@ def _has_certificates() -> bool:
 
 
 def deployed_apps(root: Path) -> list[str]:
-    """Name the apps with a release on this server."""
+    """List the apps that have a release on this server."""
     with contextlib.suppress(OSError):
         return sorted(path.parent.name for path in root.glob("apps/*/current"))
     return []
 
 
 def text_of(path: Path) -> str:
-    """Read a file, or nothing."""
+    """Read a file; empty if that fails."""
     with contextlib.suppress(OSError):
         return path.read_text()
     return ""

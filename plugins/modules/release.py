@@ -113,7 +113,7 @@ def main() -> None:
     elif options["state"] == "failed":
         changed = release.write({**release.read(), "failed": now()})
     else:
-        # Who made it, and from what, is a fact of its first time.
+        # A release that is deployed again keeps the facts of its first deployment.
         record = {**options["record"], **release.read()}
         changed = release.write(record)
     module.exit_json(changed=changed, record=release.read())

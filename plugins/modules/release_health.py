@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: wait until a release answers, or is healthy, or is known to be neither."""
+"""Ansible module: wait until a release answers or is healthy, or until a container stopped."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ container:
   returned: failure
 """
 
-# What uWSGI says when its workers end again and again; it goes on trying, so the container stays.
+# uWSGI logs this when its workers end again and again; the container itself keeps running.
 SPINS = "worker respawning too fast"
 PAUSE_SECONDS = 0.3
 # https://www.gnu.org/software/bash/manual/bash.html#Exit-Status
 EXIT_CODES = {
-    0: "its command came to its end, and is to run on",
+    0: "its command ended, but must keep running",
     126: "its command cannot be executed",
     127: "its command was not found",
     137: "it was killed",
@@ -90,13 +90,13 @@ def containers(project: str) -> list[dict[str, Any]]:
 
 def first_end(container: dict[str, Any]) -> tuple[int | None, bool]:
     """
-    Ask the engine how a container ended for the first time.
+    Find out from Docker's events how a container ended for the first time.
 
     Parameters
     ----------
     container : dict
-        What ``docker inspect`` says of it. Once Docker has started it again, its state tells
-        nothing of the end any more.
+        Output of ``docker inspect``, whose state no longer shows the end once Docker has restarted
+        the container.
 
     Returns
     -------
@@ -123,19 +123,19 @@ def first_end(container: dict[str, Any]) -> tuple[int | None, bool]:
 
 def ended(container: dict[str, Any], restarts: int) -> str:
     """
-    Say how a container has ended.
+    Describe how a container has ended.
 
     Parameters
     ----------
     container : dict
-        What ``docker inspect`` says of it.
+        Output of ``docker inspect``.
     restarts : int
         How often Docker had restarted it when the wait began.
 
     Returns
     -------
     str
-        A reason; empty while it runs.
+        The reason; empty while it runs.
     """
     state, service = container["State"], container["Config"]["Labels"]["com.docker.compose.service"]
     if state["Status"] in ("exited", "dead", "restarting") or container["RestartCount"] > restarts:
@@ -157,13 +157,13 @@ def out_of_memory(container: dict[str, Any]) -> str:
     Parameters
     ----------
     container : dict
-        What ``docker inspect`` says of it. A container that runs on keeps the mark, so this is no
-        reason by itself.
+        Output of ``docker inspect``. A container that keeps running also keeps the mark, so the
+        mark alone is not a failure.
 
     Returns
     -------
     str
-        A reason; empty if there was enough.
+        The reason; empty if there was enough memory.
     """
     service = container["Config"]["Labels"]["com.docker.compose.service"]
     killed = container["State"].get("OOMKilled")
@@ -186,7 +186,7 @@ def ask(container: dict[str, Any]) -> tuple[bool, str, int]:
     Parameters
     ----------
     container : dict
-        What ``docker inspect`` says of it.
+        Output of ``docker inspect``.
 
     Returns
     -------
@@ -228,7 +228,7 @@ def wait(project: str, until: str, seconds: float) -> tuple[str, str]:
     Returns
     -------
     reason : str
-        Why it did not get there; empty if it did.
+        Why the release did not get there; empty if it did.
     container : str
         The container that the reason is about.
     """
@@ -250,14 +250,14 @@ def wait(project: str, until: str, seconds: float) -> tuple[str, str]:
                     return "", ""
                 heard = output or heard
                 if status == 0 and SPINS in said(container):
-                    why = "uWSGI's workers end as soon as they have begun"
+                    why = "uWSGI's workers end right after they start"
                     return out_of_memory(container) or why, container["Id"]
         if time.monotonic() > deadline:
             break
         time.sleep(PAUSE_SECONDS)
     if until == "running":
         return ("", "") if found else ("it has no containers", "")
-    what = "answer" if until == "answering" else "get healthy"
+    what = "answer" if until == "answering" else "become healthy"
     last = f"; its health check says: {heard}" if heard else ""
     return f"it did not {what} within {seconds:g} s{last}", checked[0]["Id"] if checked else ""
 

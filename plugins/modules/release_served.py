@@ -73,21 +73,21 @@ MARK = "/.well-known/flask-vps-release/"
 
 
 class UnreachableError(Exception):
-    """Nobody can ask under this name yet."""
+    """The domain has no certificate yet."""
 
 
 def status_of(domain: str, port: int, path: str) -> int:
     """
-    Ask this server as a visitor would.
+    Request a page of this server as a visitor would.
 
     Parameters
     ----------
     domain : str
         The site's name.
     port : int
-        Where nginx listens for HTTPS.
+        nginx's HTTPS port.
     path : str
-        What to ask for.
+        The path to request.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def status_of(domain: str, port: int, path: str) -> int:
     Raises
     ------
     UnreachableError
-        If nginx has no certificate for that name, and says so.
+        If nginx refuses because it has no certificate for that name.
     """
     try:
         connection = connect(domain, port, unverified())
@@ -115,7 +115,7 @@ def status_of(domain: str, port: int, path: str) -> int:
 
 
 def problem(domain: str, port: int, release: str, path: str, in_maintenance: bool) -> str:
-    """Say what is wrong with what visitors get under a name; empty if nothing is."""
+    """Describe what is wrong with the answers under a domain; empty if nothing is."""
     status = status_of(domain, port, MARK + release)
     if status != 200:
         found = f"status {status}" if status else "no answer"
@@ -154,19 +154,19 @@ def main() -> None:
 
 def look(options: dict[str, Any]) -> tuple[list[str], list[str]]:
     """
-    Ask under all names once.
+    Request all domains once.
 
     Parameters
     ----------
     options : dict
-        Those of the module.
+        The module's options.
 
     Returns
     -------
     asked : list of str
-        Names that have a certificate.
+        Domains that have a certificate.
     problems : list of str
-        What is wrong, one for each of those that are.
+        One text per domain with a problem.
     """
     asked, problems = [], []
     for domain in options["domains"]:

@@ -99,7 +99,7 @@ def docker(*arguments: str) -> tuple[int, str, str]:
 
 def services(compose: Path) -> list[str]:
     """
-    Name the services of a compose file that one of our templates has written.
+    List the services of a compose file from one of this project's templates.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def services(compose: Path) -> list[str]:
     Returns
     -------
     list of str
-        In the order of the file; none if there is no file. Python brings no reader of YAML.
+        In the order of the file; empty without a file. Python's library cannot read YAML.
     """
     try:
         text = compose.read_text()
@@ -134,7 +134,7 @@ def look_at_app(name: str, folder: Path) -> dict[str, Any]:
     -------
     dict
         ``live``: id of the release with the traffic, or empty; ``entry`` and ``services`` of that
-        release; ``jobs``: by name, what each left about its last run.
+        release; ``jobs``: record of the last run of each job, by name.
     """
     live, entry, named = "", {}, []
     current = folder / "current"
@@ -155,12 +155,12 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 
 def containers() -> list[dict[str, Any]]:
-    """Describe each container of a compose project of ours, also those that do not run."""
+    """Describe all containers of compose projects, including stopped ones."""
     listed = docker("ps", "--all", "--quiet", "--filter", "label=com.docker.compose.project")
     ids = listed[1].split()
     if not ids:
         return []
-    # One that has ended meanwhile is left out, and the others are described.
+    # A container that was removed meanwhile is left out.
     try:
         described = json.loads(docker("inspect", *ids)[1] or "[]")
     except ValueError:
@@ -169,7 +169,7 @@ def containers() -> list[dict[str, Any]]:
 
 
 def describe(container: dict[str, Any]) -> dict[str, Any]:
-    """Keep what matters of what ``docker inspect`` says."""
+    """Pick what status needs from the output of ``docker inspect``."""
     state, labels = container["State"], container["Config"].get("Labels") or {}
     return {
         "name": container["Name"].lstrip("/"),
@@ -197,14 +197,14 @@ def oom_kills(pid: int, proc: Path = Path("/proc"), cgroups: Path = CGROUPS) -> 
     Parameters
     ----------
     pid : int
-        Its first process; zero if it does not run.
+        The container's first process; zero if it does not run.
     proc, cgroups : pathlib.Path
         Where the kernel shows processes and control groups.
 
     Returns
     -------
     int
-        Since its start; zero if the kernel does not tell.
+        Count since the container's start; zero if the kernel does not tell.
     """
     try:
         lines = (proc / str(pid) / "cgroup").read_text().splitlines() if pid else []
@@ -229,12 +229,12 @@ def oom_kills(pid: int, proc: Path = Path("/proc"), cgroups: Path = CGROUPS) -> 
 
 def disks(places: dict[str, Path]) -> list[dict[str, Any]]:
     """
-    Measure the file systems below some folders, each once.
+    Measure the file systems of some folders, each once.
 
     Parameters
     ----------
     places : dict of str to pathlib.Path
-        Folders, and what to call them.
+        Folders by the name to show.
 
     Returns
     -------
@@ -265,7 +265,7 @@ def disks(places: dict[str, Path]) -> list[dict[str, Any]]:
 
 
 def volumes() -> dict[str, Path]:
-    """Name the folder of each of the engine's volumes."""
+    """Find the folder of each Docker volume."""
     names = docker("volume", "ls", "--quiet")[1].split()
     if not names:
         return {}

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: ask each site over TLS, on the server itself, as a visitor would."""
+"""Ansible module: request each site over TLS on the server itself, as a visitor would."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ MAINTENANCE = "flask-vps-{}.maintenance"
 
 def shown_chain(connection: ssl.SSLSocket) -> list[bytes]:
     """
-    Read the certificates that a server has shown.
+    Read the certificates that a server sent.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def shown_chain(connection: ssl.SSLSocket) -> list[bytes]:
     Returns
     -------
     list of bytes
-        In DER, the leaf first. Only the leaf where this Python cannot tell the others.
+        In DER, the leaf first. Only the leaf if this Python version has no access to the others.
     """
     if hasattr(connection, "get_unverified_chain"):  # Python 3.13
         return list(connection.get_unverified_chain())
@@ -119,14 +119,14 @@ def visit(domain: str, port: int, path: str) -> dict[str, Any]:
     Parameters
     ----------
     domain, path : str
-        Name and page to ask for.
+        Domain and path to request.
     port : int
         HTTPS port.
 
     Returns
     -------
     dict
-        ``reached``: whether anybody listens; ``refused``: why the handshake failed, or empty;
+        ``reached``: whether the port is open; ``refused``: why the handshake failed, or empty;
         ``chain``: the certificates in DER and base64; ``verified``: whether this machine trusts
         them for that name, None if it cannot tell; ``verify_code`` and ``verify_message``:
         OpenSSL's reason; ``status``: of the HTTP answer, 0 if there is none; ``answer_error``.
@@ -150,7 +150,7 @@ def visit(domain: str, port: int, path: str) -> dict[str, Any]:
         found["refused"] = error.strerror or str(error)
         return found
     strict = ssl.create_default_context()
-    # On by default since Python 3.13, and more than browsers ask for.
+    # On by default since Python 3.13, but stricter than browsers.
     strict.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if not has_authorities(strict):
         return found
@@ -190,27 +190,27 @@ def docker(*arguments: str) -> tuple[int, str]:
 
 def wake(container: str) -> str:
     """
-    Have the companion try at once.
+    Make the companion try at once.
 
     Parameters
     ----------
     container : str
-        Its name.
+        Its container's name.
 
     Returns
     -------
     str
-        Why that did not work; empty if it did.
+        The error; empty on success.
     """
     code, output = docker("inspect", "--format", "{{.State.Running}}", container)
     if code or output.strip() != "true":
-        # Whoever has stopped it may have a reason.
+        # It was stopped on purpose, so it stays stopped.
         return "it does not run"
     code, output = docker("exec", container, "test", "-x", "/app/signal_le_service")
     if code == 0:
         code, output = docker("exec", container, "/app/signal_le_service")
     if code:
-        # Its image is older than that program. Starting again has it look, too.
+        # Older images lack that program; a restart also makes the companion look.
         code, output = docker("restart", "--time", "5", container)
     return " ".join(output.split()) if code else ""
 
@@ -224,7 +224,7 @@ def seconds(time_of_docker: str) -> float:
 
 
 def announced(apps: set[str]) -> dict[str, float]:
-    """Tell when the container that announces an app's names was started, in seconds."""
+    """Return when the container that announces each app's domains started, in seconds."""
     found = dict.fromkeys(apps, 0.0)
     label = '{{index .Config.Labels "com.docker.compose.project"}} {{.State.StartedAt}}'
     code, ids = docker("ps", "--quiet", "--filter", "label=com.docker.compose.project")
@@ -240,7 +240,7 @@ def announced(apps: set[str]) -> dict[str, float]:
 
 
 def in_maintenance(app: str, folder: Path) -> bool:
-    """Tell whether nginx answers in an app's stead."""
+    """Tell whether nginx answers with the maintenance page."""
     try:
         return "deny all" in (folder / MAINTENANCE.format(app)).read_text()
     except OSError:

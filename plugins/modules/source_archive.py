@@ -114,16 +114,16 @@ commit:
   returned: always
 """
 
-# What something on the server reads through a link, as root or for a build.
+# Files that are read through a link on the server, as root or during a build.
 READ_IN_PLACE = (
     *("requirements.txt", "pyproject.toml", "pdm.lock", "uv.lock", "poetry.lock"),
     *("setup.py", "setup.cfg"),
 )
-MEND_LINK = "Put a copy in place of the link, or mend the entry."
+MEND_LINK = "Replace the link with a copy, or correct the app's entry."
 
 
 class Digest:
-    """A file that keeps nothing but the SHA-256 of what is written to it."""
+    """A file object that only computes the SHA-256 of what is written to it."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
@@ -157,14 +157,14 @@ def pack(files: Iterable[tuple[Path, str]], target: IO[bytes] | Digest) -> None:
                 info.type, info.linkname, info.mode = tarfile.SYMTYPE, str(file.readlink()), 0o755
                 tar.addfile(info)
                 continue
-            # Neither through a link that has come since, nor waiting for who writes to a pipe.
+            # Does not follow a link that was made since, nor wait for the writer of a pipe.
             with os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as f:
                 state = os.fstat(f.fileno())
                 if not stat.S_ISREG(state.st_mode):
-                    raise SourceError(f"{file} is no file any more")
+                    raise SourceError(f"{file} is no longer a file")
                 info.size, info.mode = state.st_size, 0o755 if state.st_mode & 0o100 else 0o644
                 tar.addfile(info, f)
-            # It would grow with their number, and nobody asks.
+            # The list of members would grow, and is not needed.
             tar.members.clear()
 
 
@@ -191,7 +191,7 @@ def named(files: Iterable[Path], root: Path, prefix: str = "") -> list[tuple[Pat
 
 def write_archive(members: Iterable[tuple[Path, str]], dest: Path, check: bool = False) -> bool:
     """
-    Write an archive, unless it is there already.
+    Write an archive, unless the same one exists already.
 
     Parameters
     ----------
@@ -205,10 +205,10 @@ def write_archive(members: Iterable[tuple[Path, str]], dest: Path, check: bool =
     Returns
     -------
     bool
-        Whether it was, or would be, another one.
+        Whether the archive changed, or would change.
     """
     fresh = dest.with_name(f".{dest.name}.part")
-    # Readable by its maker alone: the source may be private.
+    # Readable by its owner only: the source may be private.
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
     try:
         with (
@@ -231,7 +231,7 @@ def _sum(file: Path) -> str:
 
 def lacking(tree: Tree, needs: dict[str, list[str]]) -> list[str]:
     """
-    Say what is missing among packed files, or leads out of them.
+    List what is missing among the packed files, or leads out of them.
 
     Parameters
     ----------
@@ -243,8 +243,8 @@ def lacking(tree: Tree, needs: dict[str, list[str]]) -> list[str]:
     Returns
     -------
     list of str
-        A sentence for each variable whose files and folders are all missing, and for each path
-        that is there and leads nowhere.
+        A sentence for each variable whose files and folders are all missing, and for each broken
+        link.
     """
     problems = []
     for variable, wanted in needs.items():
@@ -254,7 +254,7 @@ def lacking(tree: Tree, needs: dict[str, list[str]]) -> list[str]:
                 tree.resolve(path)
                 there = True
             except SourceError as error:
-                # A link to nowhere is no file that is missing.
+                # A broken link is reported as such, not as a missing file.
                 wrong = wrong or (str(error) if tree.leaves(path) else "")
         if wrong:
             problems.append(f"{variable}: {wrong}. {MEND_LINK}")
@@ -268,7 +268,7 @@ def lacking(tree: Tree, needs: dict[str, list[str]]) -> list[str]:
 
 def problems_of(tree: Tree, options: dict[str, Any], sizes: dict[str, int]) -> list[str]:
     """
-    Say what is wrong with a source, as far as its names, links and sizes tell.
+    Find problems in the names, links and sizes of a source.
 
     Parameters
     ----------
@@ -335,9 +335,11 @@ def inner_folder(root: Path, folder: str) -> Path:
     except (OSError, RuntimeError, ValueError):
         found = None  # no name, or links in a circle
     if found and not found.is_relative_to(top):
-        raise SourceError(f"{folder} leads out of the source: mend `folder` of the app's entry.")
+        raise SourceError(f"{folder} leads out of the source: correct `folder` in the app's entry.")
     if not found or not found.is_dir():
-        raise SourceError(f"The source has no folder {folder}: mend `folder` of the app's entry.")
+        raise SourceError(
+            f"The source has no folder {folder}: correct `folder` in the app's entry."
+        )
     return found
 
 
@@ -369,13 +371,13 @@ def main() -> None:
 
 
 def _printable(text: str) -> str:
-    # Names of files may hold bytes that are no text.
+    # Names of files may contain bytes that are not text.
     return text.encode(errors="backslashreplace").decode()
 
 
 def archive(options: dict[str, Any], check: bool = False) -> dict[str, Any]:
     """
-    Look at a source, and pack it.
+    Check a source, and pack it.
 
     Parameters
     ----------
@@ -400,7 +402,7 @@ def archive(options: dict[str, Any], check: bool = False) -> dict[str, Any]:
     root = inner_folder(root, options["folder"])
     files = source_files(root, options["dockerignore"])
     if not files:
-        raise SourceError(f"The source {root} holds no file that git would not ignore.")
+        raise SourceError(f"The source {root} contains no file that git does not ignore.")
     sizes = {
         file.relative_to(root).as_posix(): file.lstat().st_size
         for file in files

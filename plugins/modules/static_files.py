@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: publish the static files of a release, and nothing else."""
+"""Ansible module: publish the static files of a release."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ FILE_MODE = 0o644
 
 def is_published(source: Path, dest: Path, files: dict[str, str]) -> bool:
     """
-    Tell whether a folder holds what it should, and no more.
+    Tell whether a folder has exactly the files that it should.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def is_published(source: Path, dest: Path, files: dict[str, str]) -> bool:
     Returns
     -------
     bool
-        False also for other modes, and where a link stands for a file.
+        False also for wrong modes, and for links in place of files.
     """
     if dest.is_symlink() or not dest.is_dir():
         return False
@@ -92,7 +92,7 @@ def is_published(source: Path, dest: Path, files: dict[str, str]) -> bool:
     for folder, folders, names in os.walk(dest):
         if stat.S_IMODE(Path(folder).lstat().st_mode) != FOLDER_MODE:
             return False
-        # A link to a folder is none that `os.walk` would enter.
+        # `os.walk` lists links to folders as folders, but does not enter them.
         links = [name for name in folders if Path(folder, name).is_symlink()]
         found |= {Path(folder, name).relative_to(dest).as_posix() for name in [*names, *links]}
     if found != set(files):
@@ -107,7 +107,7 @@ def is_published(source: Path, dest: Path, files: dict[str, str]) -> bool:
 
 def publish(source: Path, dest: Path, files: dict[str, str]) -> None:
     """
-    Copy files to a folder that appears when it is whole.
+    Copy files to a folder that gets its name when it is complete.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def _make(folder: Path) -> None:
     if not folder.exists():
         _make(folder.parent)
         folder.mkdir()
-        # Whatever the umask says.
+        # mkdir is subject to the umask.
         folder.chmod(FOLDER_MODE)
 
 

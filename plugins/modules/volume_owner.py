@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: hand the files of a volume to another user, while others still write."""
+"""Ansible module: give the files of a volume to another user while others still write."""
 
 from __future__ import annotations
 
@@ -94,36 +94,36 @@ Entry = tuple[int, int, int]
 
 
 class TooLongError(Exception):
-    """There is more than can be handed over in the time."""
+    """The time limit was reached."""
 
 
 def pack(entries: list[Entry]) -> bytes:
-    """Write a list of (tag, permissions, number) as the kernel reads it."""
+    """Encode a list of (tag, permissions, ID) for the kernel."""
     return struct.pack("<I", VERSION) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
 
 
 def unpack(raw: bytes) -> list[Entry]:
-    """Read what `pack` writes."""
+    """Decode what `pack` wrote."""
     return list(struct.iter_unpack("<HHI", raw[4:]))
 
 
 def shared(mode: int, group: int, users: list[int]) -> list[Entry]:
     """
-    List who may do what with something that several users share.
+    Build the access control list of a file or folder that several users share.
 
     Parameters
     ----------
     mode : int
-        Its permissions.
+        The permissions.
     group : int
-        Permissions of its group; where there is a list already, `mode` has the mask in their place.
+        Permissions of the group. With an existing list, `mode` has the mask in their place.
     users : list of int
-        Who gets what the owner has.
+        Users who get the owner's permissions.
 
     Returns
     -------
     list of (int, int, int)
-        Entries in the order that the kernel wants.
+        Entries in the order that the kernel requires.
     """
     own = mode >> 6 & 7
     return [
@@ -136,12 +136,12 @@ def shared(mode: int, group: int, users: list[int]) -> list[Entry]:
 
 
 def inherited(mode: int, group: int, users: list[int]) -> list[Entry]:
-    """List who may do what with things made in a folder: it replaces the maker's umask of 022."""
+    """Build a folder's default list, which replaces the umask of 022 for files made in it."""
     return shared(mode & ~0o002 | 0o700, group & ~0o2, users)
 
 
 class Handover:
-    """What is to become of each file and folder."""
+    """A change of the owner of a folder with all its files."""
 
     def __init__(
         self,
@@ -160,7 +160,7 @@ class Handover:
         self.without_lists = False
 
     def tree(self, path: Path) -> None:
-        """Hand over a folder with all that is below, or a file."""
+        """Change the owner of a file, or of a folder with everything below it."""
         top = os.open(path, os.O_PATH | os.O_NOFOLLOW)
         try:
             if not self.users and self._is_done(top):
@@ -176,7 +176,7 @@ class Handover:
     def _named(self, name: str, folder: int) -> None:
         if time.monotonic() > self.deadline:
             raise TooLongError
-        # What goes away meanwhile needs no owner.
+        # Files may disappear meanwhile.
         with contextlib.suppress(FileNotFoundError):
             one = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=folder)
             try:
@@ -199,10 +199,10 @@ class Handover:
         )
 
     def _handle(self, one: int) -> None:
-        """Change one file or folder, by a path that leads to what is open and nowhere else."""
+        """Change one open file or folder, through its descriptor only."""
         before = _state(one)
         path, mode = _path(one), stat.S_IMODE(before[0])
-        # Where there is a list, the mode has its mask in place of the group's permissions.
+        # With a list, the mode has the mask in place of the group's permissions.
         group = next((p for tag, p, _ in unpack(before[3]) if tag == GROUP_OBJ), mode >> 3 & 7)
         if self.users:
             self._share(path, mode, group, stat.S_ISDIR(before[0]))
@@ -249,8 +249,8 @@ def folders(top: Path) -> Iterator[int]:
     Yields
     ------
     int
-        A file descriptor, open until the next one is asked for. Each is reached step by step from
-        the first, so that neither links nor depth lead astray.
+        A file descriptor, open until the next iteration. Each is opened step by step from the first
+        folder, so that links are not followed and paths may have any length.
     """
     waiting: list[tuple[str, ...]] = [()]
     while waiting:
@@ -319,8 +319,8 @@ def main() -> None:
         handover.tree(path)
     except TooLongError:
         late = (
-            f"{path} was not handed over within {options['seconds']:.0f} s: it holds too much, or "
-            "the app makes more and more meanwhile. Stop the app's containers with `docker stop`, "
+            f"{path} was not handed over within {options['seconds']:.0f} s: it has too many files, "
+            "or the app keeps creating more. Stop the app's containers with `docker stop`, "
             "and deploy again."
         )
         if options["shared_with"] or path.lstat().st_uid != options["owner"]:
@@ -328,7 +328,7 @@ def main() -> None:
         module.warn(late)
     if handover.without_lists:
         module.warn(
-            f"The file system of {path} knows no access control lists: until the old release has "
+            f"The file system of {path} has no access control lists: until the old release has "
             "ended it cannot write to files that the new one owns."
         )
     module.exit_json(changed=handover.changed > 0, handed=handover.changed)

@@ -103,7 +103,7 @@ def test_other_callables_are_loaded_by_python(
         ("Traceback ...\nModuleNotFoundError: No module named 'shop.x'", "shop.x is neither"),
         ("OSError: [Errno 30] Read-only file system: '/app/instance'", "writes to /app/instance"),
         ("sqlite3.OperationalError: unable to open database file", "database: sqlite"),
-        ("KeyError: 'MAIL_SERVER'", "misses the variable MAIL_SERVER"),
+        ("KeyError: 'MAIL_SERVER'", "lacks the variable MAIL_SERVER"),
     ],
 )
 def test_a_log_is_explained(log: str, advice: str) -> None:

@@ -64,7 +64,7 @@ def test_a_damaged_list_of_numbers_is_not_guessed_at(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(ValueError, match="damaged"):
             app_uid.read(path)
-    with pytest.raises(ValueError, match="were given"):
+    with pytest.raises(ValueError, match="are taken"):
         app_uid.choose("new", {"last": app_uid.LAST}, set())
 
 
@@ -255,7 +255,7 @@ while True:
         hostile.wait()
         subprocess.run(["rm", "-rf", volume], check=True)
     assert ends in found, found
-    assert "makes more and more" in str(found)
+    assert "keeps creating more" in str(found)
 
 
 TABLE = """\

@@ -41,7 +41,7 @@ def test_a_failure_after_the_switch_says_who_has_the_traffic() -> None:
     assert said.startswith("Release abc of shop has the traffic; what is left to do:\n")
     assert '- "Let older releases stop" failed:\n  409\n' in said
     assert "  CA said no\n  for a.test\n" in said
-    assert said.endswith("Mend the cause and run the same command again.")
+    assert said.endswith("Fix the cause and run the same command again.")
 
 
 def test_a_run_lists_the_apps_that_failed_and_why() -> None:
@@ -52,7 +52,7 @@ def test_a_run_lists_the_apps_that_failed_and_why() -> None:
     apps = [{"name": "shop"}, {"name": "blog"}, {"name": "wiki"}]
     assert deploy_report(failures, apps, "Visitors do not reach wiki.test.").splitlines() == [
         "2 of 3 apps could not be deployed:",
-        "- shop: Release abc failed (the whole message is above)",
+        "- shop: Release abc failed (the full message is above)",
         "- blog: no such branch",
         "Visitors do not reach wiki.test.",
     ]
@@ -62,7 +62,7 @@ def test_a_failure_after_a_rollback_s_switch_does_not_ask_for_another_one() -> N
     left = [{"step": "App | Let older releases stop", "reason": "409"}]
     said = unfinished_release(left, "shop", "abc", is_rollback=True)
     assert "run the same command again" not in said
-    assert "would lead one release further back" in said
+    assert "would go back one more release" in said
 
 
 def test_what_failed_before_the_look_at_a_switch_is_said(tmp_path: Path) -> None:

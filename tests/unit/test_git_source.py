@@ -51,13 +51,13 @@ def said(url: str, version: str, dest: Path) -> str:
 def test_a_version_that_is_not_there(repository: Path, tmp_path: Path, version: str) -> None:
     text = said(f"file://{repository}", version, tmp_path / "dest")
     assert f"no branch, tag or commit '{version}'" in text
-    assert "Mend `version`" in text
+    assert "Correct `version`" in text
 
 
 @pytest.mark.parametrize(
     ("url", "advice"),
     [
-        ("file:///nowhere/at/all.git", "Mend `source`"),
+        ("file:///nowhere/at/all.git", "Correct `source`"),
         ("ssh://git@127.0.0.1:9/shop.git", "does not reach the host"),
         ("https://hunter2@127.0.0.1:9/shop.git", "does not reach the host"),
     ],
@@ -75,7 +75,7 @@ def test_an_address_that_does_not_answer(tmp_path: Path, url: str, advice: str) 
         ("Load key '/tmp/key': error in libcrypto", "vault_deploy_keys.shop"),
         ("fatal: could not read Username for 'https://h'", "vault_deploy_keys.shop"),
         ("Host key verification failed.", "ssh-keygen -R"),
-        ("ERROR: Repository not found.", "Mend `source`"),
+        ("ERROR: Repository not found.", "Correct `source`"),
     ],
 )
 def test_git_s_own_words_are_explained(error: str, advice: str) -> None:

@@ -108,40 +108,40 @@ def test_good_values_pass(source: Path) -> None:
         # required ones
         ("acme_email", ..., "acme_email", "is missing"),
         ("acme_email", "", "acme_email", "is missing"),
-        ("acme_email", "ops", "acme_email", "is no e-mail address"),
-        ("acme_email", "ops@a.dev, b@a.dev", "acme_email", "is no e-mail address"),
-        ("acme_email", "you@example.org", "acme_email", "documentation's address"),
-        ("apps", ..., "apps", "missing"),
-        ("apps", [], "apps", "missing"),
-        ("apps", {"shop": {}}, "apps", "no list"),
-        ("apps", "shop", "apps", "no list"),
-        ("apps", 7, "apps", "no list"),
-        ("apps", True, "apps", "no list"),
-        ("apps.0", "shop", "apps[0]", "is not a dictionary"),
+        ("acme_email", "ops", "acme_email", "is not a valid e-mail address"),
+        ("acme_email", "ops@a.dev, b@a.dev", "acme_email", "is not a valid e-mail address"),
+        ("acme_email", "you@example.org", "acme_email", "is an example address"),
+        ("apps", ..., "apps", "must be a list"),
+        ("apps", [], "apps", "must be a list"),
+        ("apps", {"shop": {}}, "apps", "must be a list"),
+        ("apps", "shop", "apps", "must be a list"),
+        ("apps", 7, "apps", "must be a list"),
+        ("apps", True, "apps", "must be a list"),
+        ("apps.0", "shop", "apps[0]", "must be a dictionary"),
         ("apps.0.name", ..., "apps[0].name", "is missing"),
         ("apps.0.source", ..., "apps.shop.source", "is missing"),
         ("apps.0.domains", ..., "apps.shop.domains", "is missing"),
         ("apps.0.module", ..., "apps.shop.module", "is missing"),
         # names
-        ("apps.0.name", "Shop", "apps[0].name", "is no name"),
-        ("apps.0.name", "1shop", "apps[0].name", "is no name"),
-        ("apps.0.name", "s" * 32, "apps[0].name", "is no name"),
-        ("apps.0.name", "a b", "apps[0].name", "is no name"),
-        ("apps.0.name", "shop\n", "apps[0].name", "is no name"),
+        ("apps.0.name", "Shop", "apps[0].name", "is not a valid app name"),
+        ("apps.0.name", "1shop", "apps[0].name", "is not a valid app name"),
+        ("apps.0.name", "s" * 32, "apps[0].name", "is not a valid app name"),
+        ("apps.0.name", "a b", "apps[0].name", "is not a valid app name"),
+        ("apps.0.name", "shop\n", "apps[0].name", "is not a valid app name"),
         # ... that Docker refuses for an image
-        ("apps.0.name", "shop-", "apps[0].name", "is no name"),
-        ("apps.0.name", "a___b", "apps[0].name", "is no name"),
-        ("apps.0.name", "a-_b", "apps[0].name", "is no name"),
+        ("apps.0.name", "shop-", "apps[0].name", "is not a valid app name"),
+        ("apps.0.name", "a___b", "apps[0].name", "is not a valid app name"),
+        ("apps.0.name", "a-_b", "apps[0].name", "is not a valid app name"),
         # ... that somebody else has
-        ("apps.0.name", "edge", "apps.edge.name", "need themselves"),
-        ("apps.0.name", "shop-db", "apps.shop-db.name", "need themselves"),
-        ("apps.0.name", "shop-vhost", "apps.shop-vhost.name", "need themselves"),
-        ("apps.0.name", "postgres", "apps.postgres.name", "need themselves"),
-        ("apps.0.name", "pg_shop", "apps.pg_shop.name", "need themselves"),
-        ("apps.0.name", "nginx", "apps.nginx.name", "need themselves"),
+        ("apps.0.name", "edge", "apps.edge.name", "is reserved for"),
+        ("apps.0.name", "shop-db", "apps.shop-db.name", "is reserved for"),
+        ("apps.0.name", "shop-vhost", "apps.shop-vhost.name", "is reserved for"),
+        ("apps.0.name", "postgres", "apps.postgres.name", "is reserved for"),
+        ("apps.0.name", "pg_shop", "apps.pg_shop.name", "is reserved for"),
+        ("apps.0.name", "nginx", "apps.nginx.name", "is reserved for"),
         # domains
         ("apps.0.domains", [], "apps.shop.domains", "empty list"),
-        ("apps.0.domains", "shop.dev", "apps.shop.domains", "is not a list"),
+        ("apps.0.domains", "shop.dev", "apps.shop.domains", "must be a list"),
         ("apps.0.domains", [""], "apps.shop.domains", "is empty"),
         ("apps.0.domains", [7], "apps.shop.domains", "is not text"),
         ("apps.0.domains", ["https://shop.dev"], "apps.shop.domains", "a scheme"),
@@ -152,14 +152,14 @@ def test_good_values_pass(source: Path) -> None:
         ("apps.0.domains", ["*.shop.dev"], "apps.shop.domains", "wildcard"),
         ("apps.0.domains", ["-bad.dev"], "apps.shop.domains", "'-bad'"),
         ("apps.0.domains", ["bad-.dev"], "apps.shop.domains", "'bad-'"),
-        ("apps.0.domains", ["a..dev"], "apps.shop.domains", "the part ''"),
+        ("apps.0.domains", ["a..dev"], "apps.shop.domains", "the invalid part ''"),
         ("apps.0.domains", ["a_b.dev"], "apps.shop.domains", "'a_b'"),
         ("apps.0.domains", ["a;{}.dev"], "apps.shop.domains", "'a;{}'"),
         ("apps.0.domains", ["$(id).dev"], "apps.shop.domains", "'$(id)'"),
         ("apps.0.domains", ["shop.dev."], "apps.shop.domains", "ends with a dot"),
         ("apps.0.domains", ["shop"], "apps.shop.domains", "has no dot"),
-        ("apps.0.domains", ["203.0.113.5"], "apps.shop.domains", "is an address"),
-        ("apps.0.domains", ["2001:db8::1"], "apps.shop.domains", "is an address"),
+        ("apps.0.domains", ["203.0.113.5"], "apps.shop.domains", "is an IP address"),
+        ("apps.0.domains", ["2001:db8::1"], "apps.shop.domains", "is an IP address"),
         ("apps.0.domains", ["shop.12"], "apps.shop.domains", "ends with a number"),
         ("apps.0.domains", [f"a{LONG}.dev"], "apps.shop.domains", "63 characters"),
         ("apps.0.domains", [f"{LONG}.{LONG}.{LONG}.{LONG}.dev"], "apps.shop.domains", "253"),
@@ -170,12 +170,12 @@ def test_good_values_pass(source: Path) -> None:
         ("apps.0.domains", [True], "apps.shop.domains", "is not text"),
         ("apps.0.domains", ["shop.localhost"], "apps.shop.domains", "is a local name"),
         ("apps.0.domains", ["shop.internal"], "apps.shop.domains", "is a local name"),
-        ("apps.0.domains", ["example.org"], "apps.shop.domains", "documentation's name"),
+        ("apps.0.domains", ["example.org"], "apps.shop.domains", "is an example name"),
         ("apps.0.domains", [f"d{n}.dev" for n in range(101)], "apps.shop.domains", "at most 100"),
         # secrets
         ("vault_app_secrets", ..., "vault_app_secrets.shop.SECRET_KEY", "is missing"),
-        ("vault_app_secrets", ["x"], "vault_app_secrets", "is not a dictionary"),
-        ("vault_app_secrets.shop", "x", "vault_app_secrets.shop", "is not a dictionary"),
+        ("vault_app_secrets", ["x"], "vault_app_secrets", "must be a dictionary"),
+        ("vault_app_secrets.shop", "x", "vault_app_secrets.shop", "must be a dictionary"),
         ("vault_app_secrets.shop.SECRET_KEY", "", "vault_app_secrets.shop.SECRET_KEY", "missing"),
         ("vault_app_secrets.shop.SECRET_KEY", 7, "vault_app_secrets.shop.SECRET_KEY", "not text"),
         (
@@ -220,18 +220,23 @@ def test_good_values_pass(source: Path) -> None:
             "vault_app_secrets.shop.MAIL_PASSWORD",
             "a placeholder",
         ),
-        ("vault_app_secrets.shop.A-B", "x", "vault_app_secrets.shop.A-B", "is no name"),
+        ("vault_app_secrets.shop.A-B", "x", "vault_app_secrets.shop.A-B", "is not a valid name"),
         (
             "vault_app_secrets.shop.DATABASE_URL",
             "postgresql://elsewhere",
             "vault_app_secrets.shop.DATABASE_URL",
             "is made from POSTGRES_PASSWORD",
         ),
-        ("vault_deploy_keys", {"shop": "ssh-rsa AAAA"}, "vault_deploy_keys.shop", "no private key"),
-        ("vault_registry_logins", "hunter2", "vault_registry_logins", "is not a list"),
-        ("vault_registry_logins", ["hunter2"], "vault_registry_logins", "is not a dictionary"),
-        ("vault_acme_eab", "hunter2", "vault_acme_eab", "is not a dictionary"),
-        ("vault_deploy_keys", ["hunter2"], "vault_deploy_keys", "is not a dictionary"),
+        (
+            "vault_deploy_keys",
+            {"shop": "ssh-rsa AAAA"},
+            "vault_deploy_keys.shop",
+            "is not a private key",
+        ),
+        ("vault_registry_logins", "hunter2", "vault_registry_logins", "must be a list"),
+        ("vault_registry_logins", ["hunter2"], "vault_registry_logins", "must be a dictionary"),
+        ("vault_acme_eab", "hunter2", "vault_acme_eab", "must be a dictionary"),
+        ("vault_deploy_keys", ["hunter2"], "vault_deploy_keys", "must be a dictionary"),
         ("vault_acme_eab", {"kid": "k"}, "vault_acme_eab.hmac_key", "is missing"),
         (
             "vault_registry_logins",
@@ -241,7 +246,7 @@ def test_good_values_pass(source: Path) -> None:
         ),
         # unknown and renamed names
         ("apps.0.modul", "x", "apps.shop.modul", "Did you mean module?"),
-        ("apps.0.colour", "x", "apps.shop.colour", "nothing knows"),
+        ("apps.0.colour", "x", "apps.shop.colour", "is an unknown"),
         ("proxy_htpp_port", 81, "proxy_htpp_port", "Did you mean proxy_http_port?"),
         ("postgress_memory_mb", 9, "postgress_memory_mb", "Did you mean postgres_memory_mb?"),
         ("image_source", "debian", "image_source", "Did you mean images_source?"),
@@ -252,37 +257,42 @@ def test_good_values_pass(source: Path) -> None:
         ("images_wanted", ["python", "postgers"], "images_wanted", "Did you mean postgres?"),
         ("tls", "letsencrypt", "tls", "not one of the choices"),
         ("acme_ca", 7, "acme_ca", "neither a known authority nor a URL"),
-        ("acme_email", True, "acme_email", "true or false for YAML"),
+        ("acme_email", True, "acme_email", "a boolean in YAML"),
         ("preflight_dns", "maybe", "preflight_dns", "not one of the choices"),
         ("app_memory_mb", "256M", "app_memory_mb", "not a whole number"),
         ("proxy_trusts_downstream", "maybe", "proxy_trusts_downstream", "neither true nor false"),
-        ("proxy_http_port", 0, "proxy_http_port", "is no port"),
-        ("proxy_ipv6_subnet", "10.0.0.0/24", "proxy_ipv6_subnet", "no network of IPv6"),
-        ("proxy_ipv6_subnet", "fd00::1/64", "proxy_ipv6_subnet", "no network of IPv6"),
-        ("proxy_open_requests_per_client", -1, "proxy_open_requests_per_client", "below zero"),
-        ("proxy_http_port", 443, "proxy_https_port", "the port of proxy_http_port"),
-        ("images_registry", "postgres:16", "images_registry", "is not a dictionary"),
+        ("proxy_http_port", 0, "proxy_http_port", "is not a valid port"),
+        ("proxy_ipv6_subnet", "10.0.0.0/24", "proxy_ipv6_subnet", "is not a valid IPv6 network"),
+        ("proxy_ipv6_subnet", "fd00::1/64", "proxy_ipv6_subnet", "is not a valid IPv6 network"),
+        ("proxy_open_requests_per_client", -1, "proxy_open_requests_per_client", "is negative"),
+        ("proxy_http_port", 443, "proxy_https_port", "is the same port as proxy_http_port"),
+        ("images_registry", "postgres:16", "images_registry", "must be a dictionary"),
         ("images_registry", {"postgers": "p:16"}, "images_registry.postgers", "mean postgres?"),
-        ("images_registry", {"nginx": "Nginx: 1"}, "images_registry.nginx", "no name of an image"),
-        ("images_registry", {"nginx": None}, "images_registry.nginx", "no name of an image"),
+        (
+            "images_registry",
+            {"nginx": "Nginx: 1"},
+            "images_registry.nginx",
+            "is not a valid image name",
+        ),
+        ("images_registry", {"nginx": None}, "images_registry.nginx", "is not a valid image name"),
         ("docker_source", "upsteam", "docker_source", "Did you mean upstream?"),
         ("docker_sorce", "upstream", "docker_sorce", "Did you mean docker_source?"),
-        ("docker_registry_mirrors", "https://m.dev", "docker_registry_mirrors", "is not a list"),
-        ("docker_registry_mirrors", ["m.dev"], "docker_registry_mirrors", "is no URL"),
-        ("docker_builds_may_reach", "10.0.0.7", "docker_builds_may_reach", "is not a list"),
+        ("docker_registry_mirrors", "https://m.dev", "docker_registry_mirrors", "must be a list"),
+        ("docker_registry_mirrors", ["m.dev"], "docker_registry_mirrors", "is not a valid URL"),
+        ("docker_builds_may_reach", "10.0.0.7", "docker_builds_may_reach", "must be a list"),
         ("docker_builds_may_reach", ["pypi.dev"], "docker_builds_may_reach", "neither an address"),
         ("docker_builds_may_reach", ["10.0.0.0/33"], "docker_builds_may_reach", "neither an addr"),
-        ("docker_apps_may_reach_ports", [0], "docker_apps_may_reach_ports", "is no port"),
+        ("docker_apps_may_reach_ports", [0], "docker_apps_may_reach_ports", "is not a valid port"),
         ("docker_apps_may_reach_ports", ["25/tcp"], "docker_apps_may_reach_ports", "whole number"),
         ("docker_isolation_enabled", "maybe", "docker_isolation_enabled", "neither true nor false"),
-        ("docker_daemon_options", "x", "docker_daemon_options", "is not a dictionary"),
-        ("docker_upstream_url", "download.dev", "docker_upstream_url", "is no URL"),
+        ("docker_daemon_options", "x", "docker_daemon_options", "must be a dictionary"),
+        ("docker_upstream_url", "download.dev", "docker_upstream_url", "is not a valid URL"),
         ("docker_upstream_url", "https://d.dev/", "docker_upstream_url", "without a slash"),
         ("docker_upstream_fingerprint", "9DC8", "docker_upstream_fingerprint", "40 hexadecimal"),
         ("dev_host", "vargant", "dev_host", "Did you mean vagrant?"),
         ("dev_distribution", "fedora", "dev_distribution", "is not one of the choices"),
         ("dev_release", "jammy", "dev_release", "is not one of the choices"),
-        ("dev_release", "noble", "dev_release", "is no release of debian. Choose trixie"),
+        ("dev_release", "noble", "dev_release", "is not a release of debian. Choose trixie"),
         ("apps.0.database", "mysql", "apps.shop.database", "not one of the choices"),
         ("apps.0.state", "removed", "apps.shop.state", "not one of the choices"),
         ("apps.0.protocol", "fastcgi", "apps.shop.protocol", "not one of the choices"),
@@ -292,81 +302,101 @@ def test_good_values_pass(source: Path) -> None:
         ("apps.0.threads", 1000, "apps.shop.threads", "out of range"),
         ("apps.0.upload_mb", -1, "apps.shop.upload_mb", "out of range"),
         ("apps.0.memory_mb", 4, "apps.shop.memory_mb", "out of range"),
-        ("apps.0.environment", ["A=b"], "apps.shop.environment", "not a dictionary"),
-        ("apps.0.environment", {"A-B": "c"}, "apps.shop.environment.A-B", "no name of a variable"),
-        ("apps.0.environment", {"A": [1]}, "apps.shop.environment.A", "not one value"),
+        ("apps.0.environment", ["A=b"], "apps.shop.environment", "must be a dictionary"),
+        (
+            "apps.0.environment",
+            {"A-B": "c"},
+            "apps.shop.environment.A-B",
+            "is not a valid variable name",
+        ),
+        ("apps.0.environment", {"A": [1]}, "apps.shop.environment.A", "must be a single value"),
         ("apps.0.environment", {"A": None}, "apps.shop.environment.A", "is empty"),
-        ("apps.0.environment", {"A": "b\0"}, "apps.shop.environment.A", "holds a NUL"),
-        ("apps.0.environment", {True: "b"}, "apps.shop.environment.True", "no name of a variable"),
-        ("apps.0.environment", 7, "apps.shop.environment", "not a dictionary"),
+        ("apps.0.environment", {"A": "b\0"}, "apps.shop.environment.A", "contains a NUL"),
+        (
+            "apps.0.environment",
+            {True: "b"},
+            "apps.shop.environment.True",
+            "is not a valid variable name",
+        ),
+        ("apps.0.environment", 7, "apps.shop.environment", "must be a dictionary"),
         *(
-            ("apps.0.environment", {n: "a.test"}, f"apps.shop.environment.{n}", "would obey")
+            ("apps.0.environment", {n: "a.test"}, f"apps.shop.environment.{n}", "would override")
             for n in ("VIRTUAL_HOST", "VIRTUAL_PATH", "LETSENCRYPT_HOST", "ACME_HOST", "CERT_NAME")
         ),
         (
             "apps.0.environment",
             {"DATABASE_URL": "postgresql://elsewhere"},
             "apps.shop.environment.DATABASE_URL",
-            "is set by what `database` says",
+            "is already set because of `database`",
         ),
         (
             "apps.0.environment",
             {"SECRET_KEY": "c"},
             "vault_app_secrets.shop.SECRET_KEY",
-            "environment, too",
+            "is also in the app's environment",
         ),
         # the entry's own rules
         ("apps.0.module", "app.py", "apps.shop.module", "is a file"),
         ("apps.0.module", "shop/app.py:app", "apps.shop.module", "such as shop.app:app"),
-        ("apps.0.module", "shop:app; rm", "apps.shop.module", "no WSGI callable"),
-        ("apps.0.module", "shop:app\nattach-daemon = x", "apps.shop.module", "no WSGI callable"),
-        ("apps.0.module", "shop:create_app(", "apps.shop.module", "no WSGI callable"),
-        ("apps.0.module", "shop:create_app('a' b)", "apps.shop.module", "no WSGI callable"),
-        ("apps.0.module", "shop:create_app('$(HOME)')", "apps.shop.module", "holds $("),
+        ("apps.0.module", "shop:app; rm", "apps.shop.module", "is not a WSGI callable"),
+        (
+            "apps.0.module",
+            "shop:app\nattach-daemon = x",
+            "apps.shop.module",
+            "is not a WSGI callable",
+        ),
+        ("apps.0.module", "shop:create_app(", "apps.shop.module", "is not a WSGI callable"),
+        ("apps.0.module", "shop:create_app('a' b)", "apps.shop.module", "is not a WSGI callable"),
+        ("apps.0.module", "shop:create_app('$(HOME)')", "apps.shop.module", "contains $("),
         ("apps.0.module", "shop:create_app", "apps.shop.module", "Call it: shop:create_app()"),
-        ("apps.0.health", 7, "apps.shop.health", "is no path"),
+        ("apps.0.health", 7, "apps.shop.health", "is not a valid path"),
         ("apps.0.source", 7, "apps.shop.source", "relative path"),
-        ("apps.0.health", "healthz", "apps.shop.health", "is no path"),
-        ("apps.0.health", "/gesünd", "apps.shop.health", "is no path"),
+        ("apps.0.health", "healthz", "apps.shop.health", "is not a valid path"),
+        ("apps.0.health", "/gesünd", "apps.shop.health", "is not a valid path"),
         ("apps.0.init", "flask a\nflask b", "apps.shop.init", "&& joins two commands"),
-        ("apps.0.volumes", ["data"], "apps.shop.volumes", "no absolute path"),
-        ("apps.0.volumes", ["/data/../etc"], "apps.shop.volumes", "no absolute path"),
-        ("apps.0.volumes", ["/srv:/data"], "apps.shop.volumes", "no absolute path"),
-        ("apps.0.volumes", ["/app/"], "apps.shop.volumes", "is taken"),
-        ("apps.0.volumes", ["/usr"], "apps.shop.volumes", "is taken"),
-        ("apps.0.volumes", ["/opt/venv"], "apps.shop.volumes", "is taken"),
-        ("apps.0.volumes", ["/größe"], "apps.shop.volumes", "no absolute path"),
+        ("apps.0.volumes", ["data"], "apps.shop.volumes", "must be an absolute path"),
+        ("apps.0.volumes", ["/data/../etc"], "apps.shop.volumes", "must be an absolute path"),
+        ("apps.0.volumes", ["/srv:/data"], "apps.shop.volumes", "must be an absolute path"),
+        ("apps.0.volumes", ["/app/"], "apps.shop.volumes", "is reserved"),
+        ("apps.0.volumes", ["/usr"], "apps.shop.volumes", "is reserved"),
+        ("apps.0.volumes", ["/opt/venv"], "apps.shop.volumes", "is reserved"),
+        ("apps.0.volumes", ["/größe"], "apps.shop.volumes", "must be an absolute path"),
         ("apps.0.volumes", ["/a/b", "/a-b"], "apps.shop.volumes", "share a volume with /a/b"),
-        ("apps.0.packages", ["libpq5 curl"], "apps.shop.packages", "no package's name"),
-        ("apps.0.build_packages", ["$(id)"], "apps.shop.build_packages", "no package's name"),
+        ("apps.0.packages", ["libpq5 curl"], "apps.shop.packages", "is not a valid package name"),
+        (
+            "apps.0.build_packages",
+            ["$(id)"],
+            "apps.shop.build_packages",
+            "is not a valid package name",
+        ),
         ("apps.0.source", "/nowhere/at/all", "apps.shop.source", "does not exist"),
         ("apps.0.source", "./shop", "apps.shop.source", "relative path"),
         ("apps.0.source", "/etc/passwd", "apps.shop.source", "not a folder"),
-        ("apps.0.source", "/etc", "apps.shop.source", "names no dependencies"),
-        ("apps.0.source", "svn://host/shop", "apps.shop.source", "no URL"),
-        ("apps.0.folder", "web", "apps.shop.folder", "no folder in source"),
-        ("apps.0.folder", "../..", "apps.shop.folder", "no folder in source"),
-        ("apps.0.static", "assets", "apps.shop.static", "no folder in source"),
-        ("apps.0.static", "/etc", "apps.shop.static", "no folder in source"),
-        ("apps.0.static", ".", "apps.shop.static", "no folder in source"),
-        ("apps.0.static", "x" * 300, "apps.shop.static", "no folder in source"),
+        ("apps.0.source", "/etc", "apps.shop.source", "lists no dependencies"),
+        ("apps.0.source", "svn://host/shop", "apps.shop.source", "is not a supported git URL"),
+        ("apps.0.folder", "web", "apps.shop.folder", "is not a folder in source"),
+        ("apps.0.folder", "../..", "apps.shop.folder", "is not a folder in source"),
+        ("apps.0.static", "assets", "apps.shop.static", "is not a folder in source"),
+        ("apps.0.static", "/etc", "apps.shop.static", "is not a folder in source"),
+        ("apps.0.static", ".", "apps.shop.static", "is not a folder in source"),
+        ("apps.0.static", "x" * 300, "apps.shop.static", "is not a folder in source"),
         ("apps.0.source", "~nobody-has-this/shop", "apps.shop.source", "relative path"),
         ("apps.0.dockerfile", "Dockerfile", "apps.shop.port", "is missing"),
-        ("apps.0.dockerfile", "Dockerfile", "apps.shop.dockerfile", "no file in source"),
-        ("apps.0.dockerfile", "/etc/passwd", "apps.shop.dockerfile", "no file in source"),
-        ("apps.0.workers", ["rq worker"], "apps.shop.workers", "is not a dictionary"),
+        ("apps.0.dockerfile", "Dockerfile", "apps.shop.dockerfile", "is not a file in source"),
+        ("apps.0.dockerfile", "/etc/passwd", "apps.shop.dockerfile", "is not a file in source"),
+        ("apps.0.workers", ["rq worker"], "apps.shop.workers", "must be a dictionary"),
         ("apps.0.workers", [{"name": "mail"}], "apps.shop.workers[0].command", "is missing"),
         (
             "apps.0.workers",
             [{"name": "Mail", "command": "x"}],
             "apps.shop.workers[0].name",
-            "is no name",
+            "is not a valid name",
         ),
         (
             "apps.0.workers",
             [{"name": "mail", "command": "x"}, {"name": "mail", "command": "y"}],
             "apps.shop.workers[1].name",
-            "is there twice",
+            "is used twice",
         ),
         (
             "apps.0.cron",
@@ -378,13 +408,13 @@ def test_good_values_pass(source: Path) -> None:
             "apps.0.cron",
             [{"name": "tidy", "command": "x", "schedule": "* * * *"}],
             "apps.shop.cron[0].schedule",
-            "is no schedule",
+            "is not a valid schedule",
         ),
         (
             "apps.0.cron",
             [{"name": "tidy", "command": "x", "schedule": "* * * * *\n* * * * * root id"}],
             "apps.shop.cron[0].schedule",
-            "is no schedule",
+            "is not a valid schedule",
         ),
         # the site's own rules
         ("acme_ca", "letsencript", "acme_ca", "Did you mean letsencrypt?"),
@@ -474,7 +504,7 @@ def test_without_postgres_no_password_is_needed(source: Path) -> None:
 
 def test_a_value_of_the_examples_is_refused(source: Path) -> None:
     found = findings(good(source), examples={SECRET})
-    assert "an example's value" in str(found[0]) and SECRET not in str(found)
+    assert "an example value" in str(found[0]) and SECRET not in str(found)
 
 
 @pytest.mark.parametrize(
@@ -496,7 +526,7 @@ def test_a_misspelt_app_among_the_secrets_is_named(source: Path) -> None:
     values = good(source)
     values["vault_app_secrets"]["shpo"] = values["vault_app_secrets"].pop("shop")
     warnings = [str(f) for f in findings(values) if f.warning]
-    assert warnings == ["vault_app_secrets.shpo: belongs to no app. Did you mean shop?"]
+    assert warnings == ["vault_app_secrets.shpo: does not belong to any app. Did you mean shop?"]
 
 
 @pytest.mark.parametrize(
@@ -526,7 +556,7 @@ def test_passwords_in_urls_are_not_shown(source: Path) -> None:
 
 
 def test_the_example_address_is_not_waited_for() -> None:
-    assert "address of the documentation" in str(check_address("web1", "203.0.113.10")[0])
+    assert "is an example address" in str(check_address("web1", "203.0.113.10")[0])
     assert check_address("web1", "192.168.1.5") == check_address("web1", "web1.shop.dev") == []
 
 
@@ -604,9 +634,9 @@ def test_an_own_certificate_with_the_key_of_another(source: Path, authority: Aut
 @pytest.mark.parametrize(
     ("days", "wrong", "warning"),
     [
-        ((-90, -1), "ended on 2026-05-31", False),
-        ((1, 90), "starts only on 2026-06-02", False),
-        ((-80, 5), "ends on 2026-06-06", True),
+        ((-90, -1), "expired on 2026-05-31", False),
+        ((1, 90), "is not valid before 2026-06-02", False),
+        ((-80, 5), "expires on 2026-06-06", True),
     ],
 )
 def test_an_own_certificate_out_of_its_dates(
@@ -718,10 +748,10 @@ NOBODY = {"port": 80, "kind": "unknown", "name": "", "maybe": ["apache2"]}
         ({"architecture": "armv7l"}, "web1: architecture = 'armv7l", False),
         ({"userspace_bits": "32"}, "32 bits", False),
         ({"memtotal_mb": 449}, "memory = '449 MB': is too small", False),
-        ({"memtotal_mb": 899}, "memory = '899 MB': is scarce", True),
+        ({"memtotal_mb": 899}, "memory = '899 MB': is low", True),
         ({"free_mb": 2999}, "is too small", False),
-        ({"free_mb": 7999}, "is scarce", True),
-        ({"free_mb": 2999, "edge": True}, "is scarce", True),
+        ({"free_mb": 7999}, "is low", True),
+        ({"free_mb": 2999, "edge": True}, "is low", True),
         ({"free_mb": 400, "edge": True}, "is too small", False),
         (
             {"listeners": [{"port": 80, "kind": "process", "name": "nginx (process 7)"}]},
@@ -736,8 +766,8 @@ NOBODY = {"port": 80, "kind": "unknown", "name": "", "maybe": ["apache2"]}
         ({"engine": {"snap": True}}, "Docker: comes from a snap", False),
         ({"engine": {"podman": True, "version": "5.4.2"}}, "Docker: is Podman", False),
         ({"engine": {"version": "19.03.15"}}, "Docker = '19.03.15': is too old", False),
-        ({"listeners": [NOBODY]}, "perhaps apache2); only root may see", False),
-        ({"listeners": [NOBODY], "edge": True}, "only root may see", True),
+        ({"listeners": [NOBODY]}, "perhaps apache2); only root can see", False),
+        ({"listeners": [NOBODY], "edge": True}, "only root can see", True),
         ({"postgres": {"shop": "16"}}, "volume shop-db_data: was made by Postgres 16", False),
         (
             {"resolved": {"shop.dev": {"addresses": [], "error": "Name not known"}}},
@@ -759,14 +789,14 @@ NOBODY = {"port": 80, "kind": "unknown", "name": "", "maybe": ["apache2"]}
             "resolves to 9.9.9.9, which is not this server",
             True,
         ),
-        ({"directory": "refused"}, "cannot be asked from web1: refused", False),
+        ({"directory": "refused"}, "cannot be reached from web1: refused", False),
         (
             {"directory": "refused", "directory_in_use": True, "certified": ["shop.dev"]},
-            "cannot be asked",
+            "cannot be reached",
             True,
         ),
-        ({"directory": "refused", "certified": ["shop.dev"]}, "cannot be asked", False),
-        ({"deployed": ["blog", "shop"]}, "app blog: runs here, and apps does not name it", True),
+        ({"directory": "refused", "certified": ["shop.dev"]}, "cannot be reached", False),
+        ({"deployed": ["blog", "shop"]}, "app blog: runs here, but is not in apps", True),
     ],
 )
 def test_a_server_is_refused(changed: dict[str, Any], text: str, warning: bool) -> None:
@@ -811,7 +841,7 @@ def test_the_look_at_a_server_copes_with_what_is_not_there(tmp_path: Path) -> No
     assert free_mb(tmp_path / "not" / "there") > 0
     assert resolve(["nowhere.invalid", "localhost"], seconds=20)["localhost"]["addresses"]
     assert "refused" in directory_error("https://127.0.0.1:9/dir", "")
-    assert "holds no certificate" in directory_error("https://127.0.0.1:9/dir", "nothing")
+    assert "contains no certificate" in directory_error("https://127.0.0.1:9/dir", "nothing")
 
 
 # -- what follows from good values ----------------------------------------------------------------
@@ -944,7 +974,7 @@ def test_one_run_reports_all_problems_and_no_secret(tmp_path: Path) -> None:
         "preflight_dns = 'maybe'",
         "app_memory_mb = 'much'",
         "apps.shop.domains = 'https://shop.dev'",
-        "apps.shop.modul = 'x': is a key that nothing knows. Did you mean module?",
+        "apps.shop.modul = 'x': is an unknown key. Did you mean module?",
         "apps.shop.source: is missing",
         "apps[1].name = 'Blog'",
         "vault_app_secrets.shop.SECRET_KEY: is shorter than 32 characters (15)",
@@ -1014,7 +1044,7 @@ def test_the_shipped_inventories_hold_no_unknown_name() -> None:
             continue
         values = yaml.safe_load(text) or {}
         found = findings({n: v for n, v in values.items() if n != "apps"}, file.parts[-4])
-        assert [str(f) for f in found if "nothing knows" in f.wrong] == []
+        assert [str(f) for f in found if "is an unknown" in f.wrong] == []
         for app in values.get("apps", []):
             assert set(app) - set(ENTRY) == set()
 
@@ -1026,7 +1056,7 @@ def test_a_link_out_of_the_source_is_told_from_a_typo(source: Path, key: str, ta
     (source / "pub").symlink_to(target)
     values["apps"][0].update({key: "pub", "port": 8000})
     text = "\n".join(map(str, findings(values)))
-    assert f"apps.shop.{key} = 'pub': leads out of the folder by a link" in text
+    assert f"apps.shop.{key} = 'pub': leads out of the folder through a link" in text
 
 
 def test_builds_on_the_host_s_network_are_warned_of(source: Path) -> None:

@@ -192,10 +192,10 @@ def test_failed_and_unfinished_releases_are_no_place_to_return_to(server: Server
     assert info["previous"] == "good"
     assert set(info["stale"]) == {"failed", "unfinished", "bare"}
     error = app.rollback_target(info, "shop", "failed")["error"]
-    assert "never was healthy" in error
+    assert "never became healthy" in error
     assert "Choose one of: good" in error
     assert "has no release nonsense" in app.rollback_target(info, "shop", "nonsense")["error"]
-    assert "at release live already" in app.rollback_target(info, "shop", "live")["error"]
+    assert "already has the live release live" in app.rollback_target(info, "shop", "live")["error"]
     assert app.rollback_target(info, "shop")["id"] == "good"
 
 

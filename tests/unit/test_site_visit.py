@@ -124,11 +124,15 @@ def test_a_site_as_it_should_be() -> None:
     [
         (good(starts=-91, ends=-1), "acme", "its certificate expired on 2026-05-31 12:00 UTC"),
         (good(starts=-91, ends=-1), "own", "its certificate expired on"),
-        (good(starts=1), "acme", "valid only from 2026-06-02"),
+        (good(starts=1), "acme", "not valid before 2026-06-02"),
         (visited(MIDDLE.leaf("other.test")[0], MIDDLE.certificate), "acme", "(other.test)"),
-        (visited(MIDDLE.leaf("*.shop.test")[0], MIDDLE.certificate), "acme", "of another name"),
-        (visited(chain=[], refused="unrecognized name"), "acme", "refuses (unrecognized name)"),
-        (visited(reached=False, refused="Connection refused"), "acme", "nobody listens"),
+        (visited(MIDDLE.leaf("*.shop.test")[0], MIDDLE.certificate), "acme", "is for another name"),
+        (
+            visited(chain=[], refused="unrecognized name"),
+            "acme",
+            "refuses the connection (unrecognized name)",
+        ),
+        (visited(reached=False, refused="Connection refused"), "acme", "nothing listens"),
         (good() | UNKNOWN_ROOT, "acme", "its chain does not verify: unable to get issuer"),
         (
             visited(MIDDLE.leaf("shop.test")[0], ROOT.certificate, **UNKNOWN_ROOT),
@@ -136,7 +140,7 @@ def test_a_site_as_it_should_be() -> None:
             "CN=Root did not sign CN=shop.test",
         ),
         (good() | {"status": 502}, "acme", "it answers 502 at /"),
-        (good() | {"status": 0}, "acme", "it gives no answer (the connection was closed)"),
+        (good() | {"status": 0}, "acme", "it does not answer (the connection was closed)"),
         (good() | {"status": 502, "maintenance": True}, "acme", "it answers 502"),
     ],
 )
@@ -157,7 +161,7 @@ def test_an_expired_intermediate_is_an_error_and_an_expired_one_that_nobody_need
 
 def test_a_certificate_of_a_private_authority_is_held_against_its_own_chain() -> None:
     verdict = judge(good() | UNKNOWN_ROOT, "acme", False, NOW)
-    assert verdict.found == [] and verdict.certificate.endswith("of a private authority")
+    assert verdict.found == [] and verdict.certificate.endswith("from a private authority")
     broken = visited(MIDDLE.leaf("shop.test")[0], ROOT.certificate, **UNKNOWN_ROOT)
     assert "did not sign" in errors(judge(broken, "acme", False, NOW))[0]
 
@@ -521,9 +525,9 @@ def test_a_certificate_that_nginx_does_not_show_is_not_said_to_be_missing() -> N
     ("word", "state", "said"),
     [
         (Word("refused", "no such host"), "running", "The authority refused: no such host"),
-        (Word("got"), "running", "has got one, and nginx does not show it"),
+        (Word("got"), "running", "has a certificate, but nginx does not show it"),
         (Word("got"), "exited", "does not run: its container is exited"),
-        (None, "running", "says nothing about it"),
+        (None, "running", "does not mention it"),
     ],
 )
 def test_what_the_companion_said_is_told(word: Word | None, state: str, said: str) -> None:

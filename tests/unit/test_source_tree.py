@@ -214,12 +214,12 @@ def test_a_link_of_the_static_files_that_leads_out_is_named(
         ("static/..", "the app's whole folder"),
         ("whole", "the app's whole folder"),
         ("..", "leaves the app's folder"),
-        ("/etc", "no path within"),
+        ("/etc", "is not a path within"),
         ("pub", "pub is a link to /opt/flask-vps/apps/other"),
         ("way/sub", "way is a link to .., which leaves"),
         ("app.py", "is a file, not a folder"),
         ("round", "leads back to itself"),
-        ("nowhere", "which is not there"),
+        ("nowhere", "which does not exist"),
     ],
 )
 def test_a_static_folder_is_one_of_the_source(source: Path, static: str, said: str) -> None:
@@ -298,13 +298,13 @@ def test_links_of_static_files_become_what_they_lead_to() -> None:
 @pytest.mark.parametrize(
     ("target", "said"),
     [
-        (".", "folder that it lies in itself"),
-        ("..", "folder that it lies in itself"),
-        ("../other", "folder that it lies in itself"),
-        ("../.env", "which is hidden"),
-        ("../.git/config", "which is hidden"),
+        (".", "folder that contains it"),
+        ("..", "folder that contains it"),
+        ("../other", "folder that contains it"),
+        ("../.env", "hidden files are not served"),
+        ("../.git/config", "hidden files are not served"),
         ("loop", "leads back to itself"),
-        ("missing", "which is not there"),
+        ("missing", "which does not exist"),
     ],
 )
 def test_links_that_make_no_file_are_named(target: str, said: str) -> None:
@@ -416,10 +416,10 @@ def test_what_is_too_large_is_named() -> None:
     with pytest.raises(SourceError) as error:
         check_size(sizes, 35, 8)
     text = str(error.value)
-    assert "holds 36 MB, and app_source_max_mb is 35" in text
+    assert "has 36 MB, but app_source_max_mb is 35" in text
     assert "f8.bin (8 MB), f7.bin (7 MB), f6.bin (6 MB), f5.bin (5 MB), f4.bin (4 MB)." in text
     assert "f3.bin" not in text
-    with pytest.raises(SourceError, match="8 files, and app_source_max_files is 7"):
+    with pytest.raises(SourceError, match="8 files, but app_source_max_files is 7"):
         check_size(sizes, 36, 7)
 
 

@@ -102,8 +102,8 @@ def test_each_container_that_does_not_run_is_named(name: str, how: str) -> None:
         ({"state": "exited", "exit_code": 137, "out_of_memory": True}, "it ran out of memory"),
         ({"state": "created", "error": "port is already allocated"}, "port is already allocated"),
         ({"health": "unhealthy"}, "is unhealthy"),
-        ({"oom_kills": 3}, "3 processes of it were killed because its memory was full"),
-        ({"out_of_memory": True}, "a process of it was killed"),
+        ({"oom_kills": 3}, "3 processes were killed because its memory was full"),
+        ({"out_of_memory": True}, "a process was killed"),
         ({"restarts": 4, "started": "2026-06-01T11:55:00Z"}, "was restarted 4 times"),
     ],
 )
@@ -116,7 +116,7 @@ def test_what_ails_a_container_is_an_error(change: dict[str, Any], words: str) -
     ("change", "words"),
     [
         ({"restarts": 1, "started": "2026-06-01T05:00:00Z"}, "restarted 1 times"),
-        ({"health": "starting"}, "not yet healthy"),
+        ({"health": "starting"}, "not healthy yet"),
     ],
 )
 def test_what_may_be_over_is_a_warning(change: dict[str, Any], words: str) -> None:
@@ -139,7 +139,7 @@ def test_an_older_release_that_finishes_and_a_job_are_no_faults() -> None:
 def test_an_app_that_is_to_be_absent() -> None:
     gone = {"name": "shop", "state": "absent"}
     made = report(server(), [gone])
-    assert made.wrong == [] and any("to be absent" in text for text in made.cautions)
+    assert made.wrong == [] and any("has state: absent" in text for text in made.cautions)
     empty = server(apps=[{"name": "shop", "live": "", "entry": {}, "services": [], "jobs": {}}])
     there = [c for c in empty["containers"] if c["project"] == "edge"]
     assert report(empty | {"containers": there}, [gone]).found == []
@@ -148,7 +148,7 @@ def test_an_app_that_is_to_be_absent() -> None:
 def test_an_app_that_was_never_deployed() -> None:
     other = {"name": "blog", "domains": ["blog.test"]}
     [found] = report(server(), [SHOP, other]).wrong
-    assert found == "blog: has no release in service. Deploy it"
+    assert found == "blog: has no live release. Deploy it"
 
 
 @pytest.mark.parametrize(("database", "has"), [("postgres", True), ("sqlite", False)])
@@ -180,9 +180,9 @@ def test_an_engine_without_the_edge() -> None:
 @pytest.mark.parametrize(
     ("disks", "words"),
     [
-        ([disk(used=91)], "the file system of /: is full: 91 % of its room"),
+        ([disk(used=91)], "the file system of /: is full: 91 % of its space used"),
         ([disk(), disk("volume shop.data", used=100)], "volume shop.data: is full: 100 %"),
-        ([disk(inodes=95)], "95 % of its number of files"),
+        ([disk(inodes=95)], "95 % of its inodes used"),
         ([disk(used=90)], ""),
     ],
 )
@@ -195,8 +195,8 @@ def test_a_full_disk(disks: list[dict[str, Any]], words: str) -> None:
     ("result", "words"),
     [
         ({"started": "2026-06-01T10:00:00+00:00", "exit_code": 0, "skipped": 0}, ""),
-        ({"started": "2026-06-01T10:00:00+00:00", "exit_code": 3}, "ended with exit code 3"),
-        ({"started": "2026-06-01T10:00:00", "exit_code": None, "skipped": 9}, "left out 9 times"),
+        ({"started": "2026-06-01T10:00:00+00:00", "exit_code": 3}, "failed with exit code 3"),
+        ({"started": "2026-06-01T10:00:00", "exit_code": None, "skipped": 9}, "skipped 9 times"),
         ({"started": "2026-06-01T10:00:00", "exit_code": None, "skipped": 1}, ""),
         ({}, ""),
     ],
@@ -233,8 +233,8 @@ def test_a_job_that_a_reboot_cut_off_does_not_seem_to_run(
     whole["apps"][0]["jobs"] = {"mail": {"started": started, "ended": None, "exit_code": None}}
     entry = SHOP | {"cron": [{"name": "mail", "schedule": "* * * * *", "command": "x"}]}
     made = report(whole, [entry])
-    assert any("job mail of shop: was cut off" in text for text in made.wrong) == cut_off
-    assert ("cut off" in "\n".join(made.lines)) == cut_off
+    assert any("job mail of shop: was interrupted" in text for text in made.wrong) == cut_off
+    assert ("interrupted" in "\n".join(made.lines)) == cut_off
 
 
 def test_sites_count_as_much_as_containers() -> None:

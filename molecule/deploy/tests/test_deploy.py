@@ -199,7 +199,7 @@ def test_nothing_changed_means_nothing_done(campaign: Campaign) -> None:
 def test_rollback_refuses_what_never_was_healthy(campaign: Campaign) -> None:
     refused = next(event for event in campaign.events if event.name == "refused rollback")
     assert not refused.succeeded
-    assert "it never was healthy" in refused.output
+    assert "it never became healthy" in refused.output
     unknown = campaign.play("rollback.yml", "-e", "release=0123456789ab")
     assert "has no release 0123456789ab" in unknown.output
 

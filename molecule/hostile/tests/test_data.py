@@ -179,7 +179,7 @@ def test_a_killed_restore_is_taken_back_and_the_replaced_database_returns(site: 
 
     done = restore(kept)
     assert done.returncode == 0, done.stdout
-    assert "It is taken back" in done.stdout
+    assert "It is undone now" in done.stdout
     assert record["copy"] not in databases(site)
     assert sql(site, "SELECT count(*) FROM later") == "9"
     limit = "SELECT datconnlimit FROM pg_database WHERE datname = current_database()"
