@@ -81,7 +81,7 @@ def render_example() -> str:
     """
     Write the defaults of an app's keys into the example inventory, and the keys that it lacks.
 
-    A key whose comment calls it a sample keeps its value.
+    A key whose comment calls its value an example keeps that value.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def render_example() -> str:
     text = EXAMPLE.read_text()
     for key, option in entry_options().items():
         found = re.search(rf"((?:^    # .*\n)*)^    # {key}: (.*)\n", text, re.MULTILINE)
-        if found and "Sample" not in found[1] and "default" in option:
+        if found and "Example" not in found[1] and "default" in option:
             start, end = found.span(2)
             text = text[:start] + _plain(option["default"]) + text[end:]
         elif not found and not re.search(rf"^  (  |- ){key}: ", text, re.MULTILINE):
