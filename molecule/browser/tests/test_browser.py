@@ -154,7 +154,7 @@ def test_visitor_leaves_a_message(visitor: Watched) -> None:
     visitor.page.get_by_role("textbox", name="Message").fill(body)
     visitor.page.get_by_role("button", name="Send message").click()
     expect(visitor.page.get_by_role("status")).to_have_text(
-        "Thank you. Your message is on the page."
+        "Thank you. Your message is shown below."
     )
     expect(visitor.page.get_by_text(body)).to_be_visible()
     visitor.check()
