@@ -1,4 +1,4 @@
-"""The site as a visitor sees it, and the server's containers as its operator sees them."""
+"""Fixtures: the site as visitors see it, and the server's containers as operators see them."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ import pytest
 
 @dataclasses.dataclass
 class Answer:
-    """What came back over HTTP."""
+    """An HTTP response."""
 
     status: int
     headers: dict[str, str]
@@ -28,7 +28,7 @@ class Answer:
 
 @dataclasses.dataclass
 class Site:
-    """One deployed site on one throwaway server, reached through ports of this machine."""
+    """A deployed site on a throwaway server, reached through ports of this machine."""
 
     domain: str
     http_port: int
@@ -37,7 +37,7 @@ class Site:
     server: str
 
     def connect(self, host: str | None = None, ca: Path | None = None) -> HTTPSConnection:
-        """Open a TLS connection that names `host` and trusts only the test's own authority."""
+        """Open a TLS connection with `host` as server name; it trusts only the test CA."""
         context = ssl.create_default_context(cafile=str(ca or self.ca))
         connection = HTTPSConnection(host or self.domain, self.https_port, timeout=70)
         raw = socket.create_connection(("127.0.0.1", self.https_port), timeout=70)
@@ -52,25 +52,25 @@ class Site:
         headers: dict[str, str] | None = None,
         host: str | None = None,
     ) -> Answer:
-        """Ask over HTTPS."""
+        """Send a request over HTTPS."""
         connection = self.connect()
         named = {"Host": host or f"{self.domain}:{self.https_port}", **(headers or {})}
         connection.request(method, path, body=body, headers=named)
         return _answer(connection.getresponse())
 
     def named(self, domain: str) -> "Site":
-        """Give another site on the same server."""
+        """Return another site on the same server."""
         return dataclasses.replace(self, domain=domain)
 
     def served(self, domain: str) -> bool:
-        """Tell whether anything answers over HTTPS under a name."""
+        """Tell whether a host name is served over HTTPS."""
         try:
             return self.named(domain).request().status < 500
         except (OSError, HTTPException):
             return False
 
     def request_plain(self, path: str = "/", host: str | None = None) -> Answer:
-        """Ask over plain HTTP."""
+        """Send a request over plain HTTP."""
         connection = HTTPConnection("127.0.0.1", self.http_port, timeout=30)
         connection.request("GET", path, headers={"Host": host or self.domain})
         return _answer(connection.getresponse())
@@ -84,13 +84,13 @@ class Site:
         return done.stdout
 
     def containers(self) -> dict[str, dict[str, Any]]:
-        """Describe each container that runs on the server, by name."""
-        # Some end between the two questions; inspect describes the others, and its status says so.
+        """Inspect the running containers of the server, by name."""
+        # Some may end between the two commands; inspect still shows the others, but exits non-zero.
         ask = "docker ps --quiet | xargs docker inspect || test $? = 123"
         return {c["Name"].lstrip("/"): c for c in json.loads(self.on_server("sh", "-c", ask))}
 
     def container(self, part: str) -> str:
-        """Name the one running container whose name contains `part`."""
+        """Return the name of the only running container whose name contains `part`."""
         names = [name for name in self.containers() if part in name]
         assert len(names) == 1, names
         return names[0]
@@ -102,7 +102,7 @@ def _answer(response: HTTPResponse) -> Answer:
 
 
 def eventually(check: Callable[[], Any], seconds: float = 60) -> Any:
-    """Repeat a check until it holds, and return what it returned; its last error is the failure."""
+    """Repeat a check until it passes, and return its result; on timeout, raise its last error."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -115,7 +115,7 @@ def eventually(check: Callable[[], Any], seconds: float = 60) -> Any:
 
 @pytest.fixture(scope="session")
 def site() -> Site:
-    """The site under test, known from the environment."""
+    """The site under test, as described by environment variables."""
     found = Site(
         domain=os.environ["SITE_DOMAIN"],
         http_port=int(os.environ["SITE_HTTP_PORT"]),
@@ -124,7 +124,7 @@ def site() -> Site:
         server=os.environ["SITE_SERVER"],
     )
 
-    # After a reboot the containers need a moment.
+    # After a reboot the containers need some time to start.
     def served() -> None:
         assert found.request().status == 200
 
@@ -134,7 +134,7 @@ def site() -> Site:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Any:
-    """Print the containers' logs and the engine's journal beside a failure."""
+    """Add the containers' logs and the engine's journal to the report of a failure."""
     report = (yield).get_result()
     if report.when == "call" and report.failed:
         server = os.environ["SITE_SERVER"]

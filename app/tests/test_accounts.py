@@ -339,7 +339,7 @@ def test_password_is_asked_for_twice_and_not_shown(server, template: str, media_
     ("email", "password", "complaint"),
     [
         (EMAIL, "twelve chars and more", "already has an account"),
-        ("nowhere", "twelve chars and more", "not an e-mail address"),
+        ("nowhere", "twelve chars and more", "not a valid e-mail address"),
         ("a@b.c", "short", "at least 12 characters"),
         ("a@b.c", "", "at least 12 characters"),
     ],
