@@ -313,8 +313,8 @@ def test_contradictions_between_the_files_are_named(app: Flask, resources: Path)
     with pytest.raises(ContentError) as caught:
         init_db(app)
     assert "$.projects[1].slug: duplicate slug 'tidewater'" in str(caught.value)
-    assert "$.images[2].project: no project has the slug 'paper-trail'" in str(caught.value)
-    assert "$.images[5].file: there is no resource/images/absent.jpg" in str(caught.value)
+    assert "$.images[2].project: unknown project 'paper-trail'" in str(caught.value)
+    assert "$.images[5].file: resource/images/absent.jpg does not exist" in str(caught.value)
     assert "$.images[9].file: duplicate picture 'tidewater-harbour.jpg'" in str(caught.value)
 
 
@@ -399,7 +399,7 @@ def test_both_commands_name_mistakes_and_fail(
     environ = environment(database_url, media_dir, RESOURCE_DIR=str(resources))
     result = run(*command, **environ)
     assert result.returncode != 0
-    assert "resource/projects.json: is not JSON: " in result.stderr
+    assert "resource/projects.json: is not valid JSON: " in result.stderr
     assert "resource/images.json: $.images[0]: 'alt' is a required property" in result.stderr
     assert "Traceback" not in result.stderr
     assert tables(database_url) == set()

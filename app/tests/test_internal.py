@@ -90,11 +90,11 @@ def test_owner_makes_a_project(app: Flask, owner: FlaskClient):
         ("summary", " ", "Please write a summary."),
         ("slug", "Not A Slug", "Lower case letters"),
         ("slug", "line\nbreak", "Lower case letters"),
-        ("slug", "lantern", "“Lantern” has the name “lantern” already"),
+        ("slug", "lantern", "“Lantern” already has the name “lantern”"),
         ("links", "no link", "Write “Label"),
         ("links", "Evil | javascript:alert(1)", "Write “Label"),
         ("links", " | https://example.org", "Write “Label"),
-        ("links", "\n".join(["a | https://example.org"] * 21), "There may be 20 links"),
+        ("links", "\n".join(["a | https://example.org"] * 21), "At most 20 links"),
     ],
 )
 def test_project_with_mistakes_is_not_saved(
@@ -145,7 +145,7 @@ def test_owner_orders_projects_and_the_next_release_keeps_the_order(app: Flask, 
 def test_project_from_the_file_is_hidden_and_stays_so(app: Flask, owner: FlaskClient):
     number = id_of(app, "lantern")
     question = owner.get(f"/internal/projects/{number}/delete")
-    assert "hidden and not deleted" in question.text
+    assert "hidden instead of deleted" in question.text
     assert send(owner, f"/internal/projects/{number}/delete").status_code == 303
     visitor = app.test_client()
     for _ in range(2):

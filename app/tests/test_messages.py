@@ -50,9 +50,9 @@ def test_newest_messages_come_first_and_old_ones_leave_the_page(make_app: MakeAp
 @pytest.mark.parametrize(
     ("name", "body", "complaint"),
     [
-        ("", "Hello", "Please give a name."),
+        ("", "Hello", "Please enter a name."),
         ("Ada", "", "Please write a message."),
-        ("   ", "Hello", "Please give a name."),
+        ("   ", "Hello", "Please enter a name."),
         ("Ada", " \r\n ", "Please write a message."),
         ("x" * (NAME_MAX_LENGTH + 1), "Hello", "A name can have at most 80 characters."),
         ("Ada", "x" * (BODY_MAX_LENGTH + 1), "A message can have at most 1000 characters."),
@@ -126,7 +126,7 @@ def test_form_works_behind_a_proxy_that_drops_the_port_from_the_host(client: Fla
 def test_form_of_another_site_is_refused(app: Flask, client: FlaskClient, origin: str):
     response = leave_message(client, headers={"Sec-Fetch-Site": origin})
     assert response.status_code == 403
-    assert "only from a page of this site" in response.text
+    assert "only from pages of this site" in response.text
     assert stored(app) == []
 
 

@@ -1,4 +1,4 @@
-"""The table that closes a server to containers, without nftables and an engine."""
+"""The nftables table that closes a server to containers, tested without nftables and Docker."""
 
 import importlib.machinery
 import importlib.util
@@ -79,7 +79,7 @@ def test_builds_reach_resolvers_and_what_the_operator_names() -> None:
     allowed = [
         "ip daddr { 10.0.0.2/32 } meta l4proto { tcp, udp } th dport 53 accept",
         "ip6 daddr { fd00::2/128 } meta l4proto { tcp, udp } th dport 53 accept",
-        # Overlapping networks in one set are an error for nft.
+        # nft refuses overlapping networks in one set.
         "ip daddr { 10.1.0.0/16 } accept",
         "ip6 daddr { fd01::/64 } accept",
     ]
