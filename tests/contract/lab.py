@@ -47,7 +47,7 @@ def eventually(check, seconds=20, what="the condition"):
         except (OSError, http.client.HTTPException, AssertionError) as error:
             last = error
         time.sleep(0.1)
-    raise AssertionError(f"{what} did not come true in {seconds} s; last: {last!r}")
+    raise AssertionError(f"{what}: not within {seconds} s; last result: {last!r}")
 
 
 @dataclass

@@ -143,7 +143,7 @@ def test_files_have_the_documented_names_and_modes(site):
     _, keys = site.companion.exec_run(
         ["sh", "-c", "find /etc/acme.sh /etc/nginx/certs -name '*key*' -type f -perm /077"]
     )
-    assert keys.decode() == "", "nobody but root reads a key"
+    assert keys.decode() == "", "only root can read keys"
     status, _ = site.companion.exec_run(
         ["test", "-s", "/etc/acme.sh/admin@example.org/ca/pebble/dir/account.json"]
     )
@@ -197,8 +197,8 @@ def test_certificate_is_renewed_in_time_although_its_ca_was_down(site):
         before = site.serial("short.test")
         # The renewal is due after two thirds of the 24 seconds.
         eventually(lambda: "cannot be reached" in site.log(), 40, "a line with the cause")
-        assert site.serial("short.test") == before, "the old one stays"
-        assert site.answer("first.test").status == 200, "nobody else notices"
+        assert site.serial("short.test") == before, "the old certificate stays"
+        assert site.answer("first.test").status == 200, "other sites are not affected"
         site.short_ca.start()
         eventually(lambda: site.serial("short.test") != before, 60, "another serial")
 
@@ -235,7 +235,9 @@ def test_failing_name_does_not_hold_up_another_and_says_why(site):
         assert "next try in" in line and "Verification error" in line, line
         with site.app("good"):
             site.served("good.test", seconds=20)
-        assert site.log().count("nowhere.test: getting a certificate") == 1, "it waits"
+        assert site.log().count("nowhere.test: getting a certificate") == 1, (
+            "it waits before the next attempt"
+        )
 
 
 def test_brief_absence_of_the_container_keeps_its_certificate(site):

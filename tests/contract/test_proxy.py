@@ -156,7 +156,7 @@ def test_proxy_in_front_may_set_forwarding_headers_when_trusted(lab):
     assert headers["x-forwarded-for"].startswith("6.6.6.6, ")
     assert headers["x-forwarded-proto"] == "https"
     assert headers["x-forwarded-host"] == "evil.test"
-    assert "proxy" not in headers, "httpoxy is never anybody's right"
+    assert "proxy" not in headers, "the header Proxy is removed (httpoxy)"
     edge.wait("uwsgi.test")
     variables = edge.fetch("uwsgi.test", headers=SPOOFED).json["variables"]
     assert variables["HTTP_X_FORWARDED_FOR"].startswith("6.6.6.6, ")

@@ -18,7 +18,7 @@ from conftest import run_module
 
 ROOT = Path(__file__).parents[2]
 OLD, NEW = 10001, 20000
-as_root = pytest.mark.skipif(os.getuid() != 0, reason="gives files to other users")
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to change owners of files")
 
 
 def _load(path: str) -> ModuleType:

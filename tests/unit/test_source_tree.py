@@ -77,7 +77,7 @@ def test_what_git_tracks_is_there_although_a_pattern_names_it(tmp_path: Path) ->
     write(tmp_path, "node_modules/b.js", ".env", ".env.local", "new.py", "gone.py")
     git(tmp_path, "add", "--force", "gone.py", ".env")
     (tmp_path / "gone.py").unlink()
-    # Ignored secrets are still left out, and uncommitted files are included.
+    # Secrets are left out even if git tracks them, and uncommitted files are included.
     assert listed(tmp_path) == [".gitignore", "app.py", "new.py", *sorted(names)]
 
 
@@ -106,7 +106,7 @@ def test_a_folder_that_git_ignores_goes_by_its_own_file(tmp_path: Path) -> None:
     (tmp_path / ".local/app/.gitignore").write_text("*.log\n")
     commit(tmp_path)
     assert listed(tmp_path / ".local/app") == [".gitignore", "app.py"]
-    # If git tracks a file in it, git's rules apply again.
+    # Once git tracks a file in it, the .gitignore of its parent applies.
     git(tmp_path, "add", "--force", ".local/app/app.py")
     assert listed(tmp_path / ".local/app") == ["app.py"]
 

@@ -1,6 +1,6 @@
-"""The site in a browser: every page for everybody, then what its owner does.
+"""The site in a browser: the public pages, then the owner's changes.
 
-Against a site that was started by hand::
+To test a site that was started by hand::
 
     BROWSER_URL=http://localhost:5000 BROWSER_FLASK="flask --app my_flask_webpage" pytest ...
 """

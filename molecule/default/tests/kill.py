@@ -26,7 +26,7 @@ def test_killed_container_comes_back(site: Site, part: str) -> None:
 
 
 def _ends(site: Site, name: str, after: float, seconds: int = 10) -> bool:
-    """Restart a container, send it SIGTERM after `after` seconds, and tell whether it ends."""
+    """Restart a container, send its main process SIGTERM `after` seconds later; tell if it ends."""
     script = """
         docker restart --time 0 "$1" >/dev/null
         pid=$(docker inspect --format '{{.State.Pid}}' "$1")
@@ -56,7 +56,7 @@ def test_container_that_still_starts_can_be_stopped(site: Site, part: str, after
 
 @pytest.mark.parametrize(
     ("change", "ends"),
-    # Negative control: without hook-asap a new worker inherits the master's signal handler.
+    # Negative control: without the handler of SIGHUP that a new worker inherits from its master.
     [("", True), ("/^hook-asap = unix_signal:1 /d", False)],
 )
 def test_new_worker_can_be_stopped(site: Site, change: str, ends: bool) -> None:
