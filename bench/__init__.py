@@ -1,1 +1,1 @@
-"""What is measured: deploys under load."""
+"""Measurements of deploys under load."""

@@ -17,9 +17,9 @@ from bench.load import SLOW_EVERY_SECONDS, Request
 
 ROOT = Path(__file__).parents[1]
 LEDGER = ROOT / "tests/apps/ledger"
-# What can be wrong with a release. The app itself plays all but one.
+# Faults of a release. The app itself simulates all of them but `build`.
 FAULTS = ("exit", "hang", "error", "init", "secret", "build")
-# The parts of a deploy, each with the task that begins it.
+# The phases of a deploy, each with its first task.
 PHASES = {
     "checks, images, database": "",
     "source": "App | List the volumes",
@@ -50,7 +50,7 @@ class Event:
 
 @dataclass
 class Campaign:
-    """What is done to one app on one server, and what its visitors met meanwhile.
+    """Runs of playbooks for one app on one server, and the requests sent meanwhile.
 
     Attributes
     ----------
@@ -59,16 +59,16 @@ class Campaign:
     ca : pathlib.Path
         Certificates to trust.
     source : pathlib.Path
-        Folder of the app's source, which this fills and changes.
+        Folder of the app's source; it is created and changed here.
     inventories : list of str
-        What the playbooks are run with.
+        Inventories of the playbooks.
     work : pathlib.Path
-        Folder for what the load writes.
+        Folder for the results of the load.
     on_server : callable
         Runs a command on the server and returns what it prints.
     nice : bool
-        Whether playbooks run at a low priority: elsewhere the controller is another machine, so
-        where latency is measured it must not take the server's turns.
+        Whether playbooks run at a low priority, for measurements of latency: usually the
+        controller is another machine and does not take CPU time from the server.
     """
 
     url: str
@@ -84,7 +84,7 @@ class Campaign:
     rate: float = 0
 
     def change(self, fault: str = "none") -> None:
-        """Make the source that of another release, which has the given fault."""
+        """Change the source, so that it makes a new release with the given fault."""
         self.number += 1
         self.source.mkdir(parents=True, exist_ok=True)
         shutil.copytree(LEDGER, self.source, dirs_exist_ok=True)
@@ -92,7 +92,7 @@ class Campaign:
         (self.source / "fault.txt").write_text(f"{fault}\n")
         for file in (self.source / "static").iterdir():
             file.unlink()
-        # A name with a hash, as build tools give them: no other release has it.
+        # A name with a hash, like those of build tools; no other release has this file.
         name = f"release-{self.number}.{self.number:08x}.txt"
         (self.source / "static" / name).write_text(f"release {self.number}\n")
         if fault == "build":
@@ -100,7 +100,7 @@ class Campaign:
                 file.write("flask==0.0.999\n")
 
     def play(self, playbook: str, *arguments: str, kill_at: str = "") -> Event:
-        """Run a playbook, perhaps only to a task; note when, and whether it succeeded."""
+        """Run a playbook, or kill it at a task, and record the times and the result."""
         start = time.time()
         command = ["ansible-playbook", str(ROOT / "playbooks" / playbook), "-e", "app=ledger"]
         command += [f"--inventory={path}" for path in self.inventories]
@@ -142,11 +142,11 @@ class Campaign:
 
     @contextmanager
     def load(self, rate: float, slow_seconds: float) -> Iterator[None]:
-        """Have visitors meanwhile, `rate` of them a second and some with a slow request."""
+        """Send `rate` requests per second meanwhile, and slow requests besides."""
         self.rate = rate
         self.work.mkdir(parents=True, exist_ok=True)
         out = self.work / "requests.jsonl"
-        # Visitors are other machines, too. Who may not raise a priority keeps the usual one.
+        # Real visitors are other machines. Without permission to raise it, the priority stays.
         command = ["nice", "-n", "-5", sys.executable, "-m", "bench.load", self.url]
         command += ["--ca", str(self.ca), "--rate", str(rate)]
         command += ["--slow-seconds", str(slow_seconds), "--out", str(out)]
@@ -154,7 +154,7 @@ class Campaign:
             try:
                 yield
             finally:
-                # Those in flight get their answers first.
+                # The load waits for requests in flight before it ends.
                 process.terminate()
                 process.wait(timeout=120)
         lines = out.read_text().splitlines()
@@ -163,23 +163,23 @@ class Campaign:
     # -- results ----------------------------------------------------------------------------------
 
     def failures(self) -> Counter[tuple[str, str]]:
-        """Count what went wrong, by kind of request and outcome."""
+        """Count the failed requests by kind and outcome."""
         return Counter((r.kind, r.outcome) for r in self.requests if r.outcome != "ok")
 
     def lost_and_doubled(self) -> tuple[list[str], list[str]]:
-        """Compare the forms that were acknowledged with the rows in the database."""
+        """Compare the acknowledged forms with the rows in the database."""
         acknowledged = {r.id for r in self.requests if r.id and r.outcome == "ok"}
         rows = Counter(self.query("SELECT id FROM entry WHERE id IS NOT NULL"))
         lost = [marker for marker in acknowledged if rows[marker] == 0]
         return lost, [marker for marker, count in rows.items() if count > 1]
 
     def query(self, statement: str) -> list[str]:
-        """Ask the app's database."""
+        """Run a query in the app's database."""
         psql = ["psql", "-U", "postgres", "-d", "ledger", "-Atc", statement]
         return self.on_server("docker", "exec", "ledger-db-db-1", *psql).splitlines()
 
     def latency(self, *, during: list[Event] | None = None) -> str:
-        """Sum up how long requests took: those that met one of some runs, or no run at all."""
+        """Summarise the latency of requests during some runs, or during no run at all."""
 
         def met(request: Request, events: list[Event]) -> bool:
             return any(e.start <= request.end and request.start <= e.end for e in events)
@@ -197,7 +197,7 @@ class Campaign:
         return f"{len(took)} requests, p50 {p50:.0f} ms, p99 {p99:.0f} ms"
 
     def phases(self) -> dict[str, float]:
-        """Tell how long each part of a good deploy takes, in seconds (the median)."""
+        """Return the median duration of each phase of a good deploy in seconds."""
         took: dict[str, list[float]] = {name: [] for name in PHASES}
         for event in self.events:
             if event.name != "deploy" or not event.succeeded:
@@ -213,7 +213,7 @@ class Campaign:
         return {name: statistics.median(each) for name, each in took.items() if each}
 
     def table(self) -> str:
-        """Sum it up for a person."""
+        """Summarise the results as text."""
         slow = f"a slow one every {SLOW_EVERY_SECONDS:.0f} s"
         lines = [f"{self.rate:.0f} requests a second, {slow}"]
         lines.append(f"{len(self.requests)} requests, {sum(self.failures().values())} failed")
@@ -231,7 +231,7 @@ class Campaign:
         return "\n".join(lines)
 
     def plot(self, file: Path) -> None:
-        """Draw latency over time, with the runs of playbooks as bands."""
+        """Plot latency over time, with the runs of playbooks as bands."""
         import matplotlib
 
         matplotlib.use("Agg")

@@ -1,7 +1,7 @@
-"""A load of an app that keeps what became of every request.
+"""A load generator that records the outcome of every request.
 
-Open loop: each request leaves at its own time, whatever became of those before, so a server that
-stalls meets the requests that real visitors would have sent meanwhile. No request is tried again.
+It is an open loop: requests are sent at a fixed rate, independent of earlier responses, so a server
+that stalls still gets the requests that real visitors would send. No request is retried.
 """
 
 import argparse
@@ -18,10 +18,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-# What httpx stands on: its comforts cost more than a request.
+# The library below httpx, because the overhead of httpx is larger than that of a request.
 import httpcore
 
-# Kinds of request and their shares. Those on HTTP/1.1 keep their connections unless they say so.
+# Kinds of requests and their shares. HTTP/1.1 connections stay open, except for "new connection".
 SHARES = {
     "page": 0.40,
     "page, HTTP/2": 0.20,
@@ -30,9 +30,9 @@ SHARES = {
     "form, HTTP/2": 0.05,
     "static file of an earlier page": 0.15,
 }
-# Beside those, since they would fill every thread of the server.
+# Slow requests are not part of the shares, because they would occupy all threads of the server.
 SLOW_EVERY_SECONDS = 8.0
-# An hour-old tab is not what this is about: the files of this many releases are asked for.
+# Requests for static files use those of this many recent releases; older pages are not simulated.
 REMEMBERED_FILES = 4
 REQUESTS_PER_CONNECTION = 900
 TIMEOUT_SECONDS = 75
@@ -41,7 +41,7 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 @dataclass
 class Request:
-    """What became of one request; times in seconds since the epoch."""
+    """The outcome of one request; times in seconds since the epoch."""
 
     kind: str
     start: float
@@ -51,7 +51,7 @@ class Request:
 
 
 class Load:
-    """Requests at a steady rate until told to stop."""
+    """Requests at a steady rate until it is stopped."""
 
     def __init__(self, url: str, ca: Path, rate: float, slow_seconds: float) -> None:
         """
@@ -66,11 +66,11 @@ class Load:
         rate : float
             Requests per second, without the slow ones.
         slow_seconds : float
-            How long a slow request takes at the server, in seconds; 0 for none of them.
+            Duration of a slow request on the server in seconds; 0 for no slow requests.
         """
         self.rate, self.slow_seconds = rate, slow_seconds
         site = urlsplit(url)
-        # Browsers and curl take such names for the loopback, whatever a resolver says (RFC 6761).
+        # Like browsers and curl: these names are the loopback, independent of DNS (RFC 6761).
         local = (site.hostname or "").endswith(".localhost")
         self.address = f"{site.scheme}://{'127.0.0.1' if local else site.hostname}"
         self.address += f":{site.port}" if site.port else ""
@@ -115,7 +115,7 @@ class Load:
         await asyncio.gather(*tasks)
 
     async def _send(self, kind: str, keep: Callable[[Request], None]) -> None:
-        """Send one request and keep what became of it."""
+        """Send one request and record its outcome."""
         start, marker = time.time(), ""
         pool = self._http2(slow=kind.startswith("slow")) if "HTTP/2" in kind else self.http1
         method, path, headers, form = "GET", "/", {}, None
@@ -139,17 +139,17 @@ class Load:
             if path == "/":
                 self._remember(answer.content.decode())
             outcome = "ok" if answer.status < 400 else f"status {answer.status}"
-        # Whatever it was: a request that is not kept would not be missed.
+        # Any exception counts as a failure; without a record, the request would go unnoticed.
         except Exception as error:
             outcome = f"{type(error).__name__}: {error}"
         keep(Request(kind, start, time.time(), outcome, marker))
 
     def _http2(self, slow: bool) -> httpcore.AsyncConnectionPool:
-        """Give a pool whose connection is not about to end, a slow request one of its own.
+        """Return a pool whose connection is not about to close; a slow request gets its own.
 
-        nginx ends one after `keepalive_requests` (1000) in good order: what is in flight still gets
-        its answer. Browsers wait for those; this library gives them up. Its requests also take
-        turns at reading from their connection, so one that waits for long holds up the others.
+        nginx closes a connection gracefully after `keepalive_requests` (1000): requests in flight
+        still get a response. Browsers wait for it, but this library does not. Its requests also
+        take turns at reading from the connection, so a slow one would delay the others.
         """
         if not slow and self.left:
             self.left -= 1
@@ -161,7 +161,7 @@ class Load:
         return pool
 
     def _remember(self, page: str) -> None:
-        """Note the static files that a page asks for."""
+        """Remember the static files that a page links to."""
         for path in re.findall(r'href="(/static/[^"]+)"', page):
             if path not in self.files:
                 self.files = [*self.files, path][-REMEMBERED_FILES:]
@@ -180,14 +180,14 @@ async def _run(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Run from the command line."""
+    """Run the load from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
     parser.add_argument("--ca", type=Path, required=True, help="certificates to trust")
     parser.add_argument("--rate", type=float, default=100, help="requests per second")
-    parser.add_argument("--slow-seconds", type=float, default=20, help="of a slow request")
-    parser.add_argument("--seconds", type=float, default=7200, help="at most")
-    parser.add_argument("--out", type=Path, required=True, help="a line of JSON per request")
+    parser.add_argument("--slow-seconds", type=float, default=20, help="duration of a slow request")
+    parser.add_argument("--seconds", type=float, default=7200, help="stop after this time")
+    parser.add_argument("--out", type=Path, required=True, help="gets a line of JSON per request")
     asyncio.run(_run(parser.parse_args()))
 
 

@@ -1,4 +1,4 @@
-"""The same app on plain compose, behind the same nginx-proxy: what deploys are compared with."""
+"""The same app on plain compose behind the same nginx-proxy, for comparison with our deploys."""
 
 import time
 from collections.abc import Callable
@@ -28,7 +28,7 @@ networks:
 
 
 class Naive:
-    """A copy of the app whose container has the traffic itself."""
+    """A copy of the app whose container receives requests directly from nginx-proxy."""
 
     def __init__(self, campaign: Campaign, on_server: Callable[..., str]) -> None:
         """
@@ -37,7 +37,7 @@ class Naive:
         Parameters
         ----------
         campaign : Campaign
-            What has deployed the app properly; the copy is made from its image.
+            The campaign that deployed the app; the copy uses its image.
         on_server : callable
             Runs a command on the server and returns what it prints.
         """
@@ -51,7 +51,7 @@ class Naive:
             events=[],
         )
         release = on_server("readlink", "/opt/flask-vps/apps/ledger/current").strip()[-12:]
-        # Its name says whether it has IPv6.
+        # The network's name depends on whether it has IPv6.
         of_edge = ["--filter", "label=com.docker.compose.project=edge"]
         edge = on_server("docker", "network", "ls", *of_edge, "--format", "{{.Name}}").strip()
         self._write("compose.yml", COMPOSE.replace("EDGE", edge))
@@ -63,7 +63,7 @@ class Naive:
         time.sleep(5)
 
     def redeploy(self, times: int, rate: float) -> list[Request]:
-        """Redeploy under load, as often and at that many requests per second, and stop it."""
+        """Redeploy repeatedly under a load of `rate` requests per second, then remove the copy."""
         try:
             with self.campaign.load(rate, slow_seconds=0):
                 for _ in range(times):

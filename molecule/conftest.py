@@ -1,4 +1,4 @@
-"""Requests to the deployed site, and commands on its server."""
+"""Fixtures: the site as visitors see it, and the server's containers as operators see them."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ import pytest
 
 @dataclasses.dataclass
 class Answer:
-    """A response over HTTP."""
+    """An HTTP response."""
 
     status: int
     headers: dict[str, str]
@@ -37,7 +37,7 @@ class Site:
     server: str
 
     def connect(self, host: str | None = None, ca: Path | None = None) -> HTTPSConnection:
-        """Open a TLS connection to `host` that trusts only the test CA."""
+        """Open a TLS connection with `host` as server name; it trusts only the test CA."""
         context = ssl.create_default_context(cafile=str(ca or self.ca))
         connection = HTTPSConnection(host or self.domain, self.https_port, timeout=70)
         raw = socket.create_connection(("127.0.0.1", self.https_port), timeout=70)
@@ -63,7 +63,7 @@ class Site:
         return dataclasses.replace(self, domain=domain)
 
     def served(self, domain: str) -> bool:
-        """Tell whether a domain answers over HTTPS with a status below 500."""
+        """Tell whether a host name is served over HTTPS."""
         try:
             return self.named(domain).request().status < 500
         except (OSError, HTTPException):
@@ -85,7 +85,7 @@ class Site:
 
     def containers(self) -> dict[str, dict[str, Any]]:
         """Inspect the running containers of the server, by name."""
-        # If a container ends in between, inspect describes the others, and xargs exits with 123.
+        # Some may end between the two commands; inspect still shows the others, but exits non-zero.
         ask = "docker ps --quiet | xargs docker inspect || test $? = 123"
         return {c["Name"].lstrip("/"): c for c in json.loads(self.on_server("sh", "-c", ask))}
 
@@ -102,7 +102,7 @@ def _answer(response: HTTPResponse) -> Answer:
 
 
 def eventually(check: Callable[[], Any], seconds: float = 60) -> Any:
-    """Repeat a check until it passes, and return its result; at last, raise its error."""
+    """Repeat a check until it passes, and return its result; on timeout, raise its last error."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -115,7 +115,7 @@ def eventually(check: Callable[[], Any], seconds: float = 60) -> Any:
 
 @pytest.fixture(scope="session")
 def site() -> Site:
-    """The site under test, described by environment variables."""
+    """The site under test, as described by environment variables."""
     found = Site(
         domain=os.environ["SITE_DOMAIN"],
         http_port=int(os.environ["SITE_HTTP_PORT"]),
@@ -124,7 +124,7 @@ def site() -> Site:
         server=os.environ["SITE_SERVER"],
     )
 
-    # After a reboot the containers need a moment.
+    # After a reboot the containers need some time to start.
     def served() -> None:
         assert found.request().status == 200
 
@@ -134,7 +134,7 @@ def site() -> Site:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Any:
-    """Print the containers' logs and the engine's journal beside a failure."""
+    """Add the containers' logs and the engine's journal to the report of a failure."""
     report = (yield).get_result()
     if report.when == "call" and report.failed:
         server = os.environ["SITE_SERVER"]

@@ -1,7 +1,7 @@
-"""An application on a database of its own, once on SQLite and once on Postgres.
+"""Fixtures: an application with its own database, on SQLite and on Postgres.
 
-Postgres takes part when TEST_DATABASE_URL names one in which databases may be made; the project's
-``make test-app`` starts one.
+Postgres is tested if TEST_DATABASE_URL names a server on which the tests may create databases.
+``make test-app`` in the project's root starts one.
 """
 
 import io
@@ -16,8 +16,8 @@ import pytest
 from PIL import Image as Pillow
 from sqlalchemy import create_engine, make_url, text
 
-# Importing the package builds the application that servers load: keep it from this machine's
-# settings and away from the disk.
+# Importing the package builds the application that servers load; keep it away from this machine's
+# settings and from the disk.
 for name in ("SECRET_KEY", "DATABASE_URL", "INSTANCE_PATH", "TRUSTED_PROXY_HOPS", "RESOURCE_DIR"):
     os.environ.pop(name, None)
     os.environ.pop(f"{name}_FILE", None)
@@ -41,7 +41,7 @@ PASSWORD = "correct horse battery staple"
 
 
 class Sqlite:
-    """Databases that are files."""
+    """Creates SQLite databases."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -59,7 +59,7 @@ class Sqlite:
 
 
 class Postgres:
-    """Databases of one server."""
+    """Creates databases on a Postgres server."""
 
     def __init__(self, url: str) -> None:
         self.server = make_url(normalise_database_url(url))
@@ -83,7 +83,7 @@ class Postgres:
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Sqlite | Postgres:
-    """Where databases are made."""
+    """The databases to test on: SQLite, and Postgres if it is configured."""
     if request.param == "sqlite":
         return Sqlite(tmp_path_factory.mktemp("databases"))
     url = os.environ.get("TEST_DATABASE_URL")
@@ -94,13 +94,13 @@ def server(
 
 @pytest.fixture(scope="session")
 def media_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One media folder for all: its files are named by their content."""
+    """One media folder for all tests, because its files are named after their content."""
     return tmp_path_factory.mktemp("media")
 
 
 @pytest.fixture(scope="session")
 def template(server: Sqlite | Postgres, media_dir: Path) -> Iterator[str]:
-    """Address of a database as `init_db` leaves it, with an account for the owner."""
+    """URL of a database prepared by `init_db`, with an account for the owner."""
     url = server.create()
     app = build(url, media_dir)
     init_db(app)
@@ -115,7 +115,7 @@ def template(server: Sqlite | Postgres, media_dir: Path) -> Iterator[str]:
 
 
 def build(url: str, media_dir: Path, **config: object) -> Flask:
-    """Build an application on a database."""
+    """Build an application with this database."""
     return create_app(
         {
             "SQLALCHEMY_DATABASE_URI": url,
@@ -127,7 +127,7 @@ def build(url: str, media_dir: Path, **config: object) -> Flask:
 
 
 def maker(server: Sqlite | Postgres, url: str, media_dir: Path) -> Iterator[MakeApp]:
-    """Hand out a function that builds applications, and clean up after them."""
+    """Yield a function that builds applications, and clean up after them."""
     apps: list[Flask] = []
 
     def make(**config: object) -> Flask:
@@ -143,7 +143,7 @@ def maker(server: Sqlite | Postgres, url: str, media_dir: Path) -> Iterator[Make
 
 @pytest.fixture
 def database_url(server: Sqlite | Postgres) -> str:
-    """Address of an empty database."""
+    """URL of an empty database."""
     return server.create()
 
 
@@ -151,13 +151,13 @@ def database_url(server: Sqlite | Postgres) -> str:
 def make_empty_app(
     server: Sqlite | Postgres, database_url: str, media_dir: Path
 ) -> Iterator[MakeApp]:
-    """Build applications on the empty database, with the settings given by keyword."""
+    """Build applications on an empty database; keyword arguments are settings."""
     yield from maker(server, database_url, media_dir)
 
 
 @pytest.fixture
 def make_app(server: Sqlite | Postgres, template: str, media_dir: Path) -> Iterator[MakeApp]:
-    """Build applications on a filled database, with the settings given by keyword."""
+    """Build applications on a prepared database; keyword arguments are settings."""
     yield from maker(server, server.create(template), media_dir)
 
 
@@ -175,20 +175,20 @@ def app(make_app: MakeApp) -> Flask:
 
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
-    """A visitor."""
+    """A visitor's client."""
     return app.test_client()
 
 
 @pytest.fixture
 def owner(app: Flask) -> FlaskClient:
-    """The owner, logged in."""
+    """The owner's client, logged in."""
     client = app.test_client()
     assert log_in(client).status_code == 303
     return client
 
 
 def csrf_token(client: FlaskClient, path: str = "/messages", **request: object) -> str:
-    """Read the token from a form, as a browser would."""
+    """Read the CSRF token from a form, as a browser would."""
     page = client.get(path, **request).text
     match = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page)
     assert match, page
@@ -196,24 +196,24 @@ def csrf_token(client: FlaskClient, path: str = "/messages", **request: object) 
 
 
 def send(client: FlaskClient, path: str, form: str = "", **fields: object):
-    """Fill in the form at `form` (by default at `path` itself) and send it to `path`."""
+    """Send a form to `path` with the CSRF token of the page `form`, by default of `path`."""
     token = csrf_token(client, form or path)
     return client.post(path, data={"csrf_token": token, **fields})
 
 
 def log_in(client: FlaskClient, password: str = PASSWORD, email: str = EMAIL, query: str = ""):
-    """Fill in the login form and send it."""
+    """Send the login form."""
     return send(client, f"/login{query}", "/login", email=email, password=password)
 
 
 def leave_message(client: FlaskClient, name: str = "Ada", body: str = "Hello", **request: object):
-    """Fill in the form and send it."""
+    """Send the message form."""
     form = {"csrf_token": csrf_token(client, **request), "name": name, "body": body}
     return client.post("/messages", data=form, **request)
 
 
 def picture(kind: str = "JPEG", size: tuple[int, int] = (60, 40), **options: object) -> bytes:
-    """Make a small picture: its left half is red, its right half blue."""
+    """Make a small picture: the left half is red, the right half is blue."""
     image = Pillow.new("RGB", size, "blue")
     image.paste("red", (0, 0, size[0] // 2, size[1]))
     file = io.BytesIO()

@@ -39,7 +39,7 @@ def test_a_copy_of_the_cookie_is_void_after_the_logout(app: Flask, client: Flask
     copied = client.get_cookie("session")
     thief = app.test_client()
     thief.set_cookie("session", copied.value)
-    # The negative control.
+    # Negative control.
     assert thief.get("/internal/").status_code == 200
     send(client, "/logout", "/internal/")
     thief.set_cookie("session", copied.value)
@@ -75,7 +75,7 @@ def test_address_is_taken_in_any_case(client: FlaskClient):
 
 
 def test_unknown_user_costs_as_much_as_a_known_one(app: Flask, monkeypatch: pytest.MonkeyPatch):
-    """The time goes into the hash: it is computed once in each case, with the same settings."""
+    """Hashing takes nearly all of the time; it runs once in each case, with the same settings."""
     verified = []
 
     class Watched(type(accounts.hasher)):
@@ -204,16 +204,16 @@ def attempt(client: FlaskClient, address: str = "192.0.2.1", password: str = "wr
 def test_sixth_attempt_within_a_minute_is_refused(app: Flask):
     client = app.test_client()
     assert [attempt(client) for _ in range(6)] == [400] * 5 + [429]
-    # Not even the right password gets in, and a new cookie does not help.
+    # The right password is refused as well, also without the old cookie.
     assert attempt(app.test_client(), password=PASSWORD) == 429
-    # Somebody else is not held up.
+    # Another address is not affected.
     assert attempt(client, "192.0.2.2") == 400
     with app.app_context():
         for row in db.session.scalars(db.select(LoginAttempt)):
             row.at -= ATTEMPTS_WINDOW
         db.session.commit()
     assert attempt(client, password=PASSWORD) == 303
-    with app.app_context():  # and nothing is kept for longer than it counts
+    with app.app_context():  # old attempts are deleted
         assert db.session.scalar(db.select(db.func.count()).select_from(LoginAttempt)) == 1
 
 
@@ -224,11 +224,11 @@ def test_refusal_says_how_long_to_wait(app: Flask):
     response = log_in(client)
     assert response.status_code == 429
     assert 1 <= int(response.headers["Retry-After"]) <= 60
-    assert "That was too often" in response.text
+    assert "Too many requests" in response.text
 
 
 def test_limit_holds_for_several_processes_at_once(make_app: MakeApp):
-    """Each application has an engine of its own, as each process of uWSGI has."""
+    """Each application has its own engine, like each process of uWSGI."""
     apps = [make_app() for _ in range(4)]
 
     def once(app: Flask) -> bool:
@@ -319,12 +319,12 @@ def test_password_is_asked_for_twice_and_not_shown(server, template: str, media_
     ):
         os.close(slave)
         shown = b""
-        # A prompt forgets what was typed before it, so each answer waits for its question.
-        for awaited in (b"Password", b"Repeat", b"may log in"):
+        # A prompt discards earlier input, so each answer waits for its prompt.
+        for awaited in (b"Password", b"Repeat", b"can log in"):
             while awaited not in shown:
                 assert select.select([master], [], [], 20)[0], shown
                 shown += os.read(master, 1000)
-            if awaited != b"may log in":
+            if awaited != b"can log in":
                 os.write(master, b"twelve chars and more\n")
     os.close(master)
     assert b"twelve" not in shown
@@ -338,8 +338,8 @@ def test_password_is_asked_for_twice_and_not_shown(server, template: str, media_
 @pytest.mark.parametrize(
     ("email", "password", "complaint"),
     [
-        (EMAIL, "twelve chars and more", "has an account"),
-        ("nowhere", "twelve chars and more", "not an e-mail address"),
+        (EMAIL, "twelve chars and more", "already has an account"),
+        ("nowhere", "twelve chars and more", "not a valid e-mail address"),
         ("a@b.c", "short", "at least 12 characters"),
         ("a@b.c", "", "at least 12 characters"),
     ],

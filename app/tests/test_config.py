@@ -1,4 +1,4 @@
-"""Settings: what is accepted, what is refused, and how that is said."""
+"""Settings: valid and invalid values, and the error messages."""
 
 import os
 import secrets
@@ -171,7 +171,7 @@ def test_production_builds_without_writing_to_the_instance_folder(
 
 
 def test_each_process_of_uwsgi_opens_connections_of_its_own(monkeypatch: pytest.MonkeyPatch):
-    """The hook that uWSGI calls after a fork; a fork of the test itself would share its sockets."""
+    """Call the hook as uWSGI does after a fork; a real fork would share the test's sockets."""
     hooks = []
     decorators = ModuleType("uwsgidecorators")
     decorators.postfork = hooks.append

@@ -1,4 +1,4 @@
-"""The owner's files: whatever is in them, it is either good or named."""
+"""The owner's files: valid content is accepted, and every error is reported with its location."""
 
 import json
 import tempfile
@@ -66,7 +66,7 @@ def test_any_bytes_are_good_or_named(value: bytes):
 )
 @settings(max_examples=150)
 def test_any_value_anywhere_is_good_or_named_with_its_place(path: list, value: object):
-    """Put a value somewhere into the sample: what is accepted can be stored."""
+    """Put a value anywhere into the sample; what is accepted can be stored."""
     whole = sample()
     place: object = whole
     for step in path[:-1]:
@@ -89,11 +89,11 @@ def test_any_value_anywhere_is_good_or_named_with_its_place(path: list, value: o
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "is not JSON"),
-        ("{", "is not JSON"),
+        ("", "is not valid JSON"),
+        ("{", "is not valid JSON"),
         ("[" * 100_000, "is nested too deeply"),
-        (b"\xff\xfe{}", "is not UTF-8 at byte 0"),
-        ('{"a": 1, "a": 2}', "the same key stands twice in one object: a"),
+        (b"\xff\xfe{}", "is not valid UTF-8 at byte 0"),
+        ('{"a": 1, "a": 2}', "duplicate keys in one object: a"),
         ("NaN", "$: nan is not of type 'object'"),
         ("{}", "$: 'site' is a required property"),
     ],

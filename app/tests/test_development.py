@@ -1,4 +1,4 @@
-"""What a developer does on a laptop, as README.md has it, with no other setting."""
+"""The commands for development in README.md, without further settings."""
 
 import os
 import re
@@ -27,7 +27,7 @@ def environment(folder: Path, **extra: str) -> dict[str, str]:
     return clean | {
         "PATH": f"{python}{os.pathsep}{clean['PATH']}",
         "PYTHONUNBUFFERED": "1",
-        # A clean clone has an empty one.
+        # Empty, as in a clean clone.
         "INSTANCE_PATH": str(folder),
         **extra,
     }
@@ -35,7 +35,7 @@ def environment(folder: Path, **extra: str) -> dict[str, str]:
 
 @contextmanager
 def development_server(folder: Path, *options: str, **extra: str) -> Iterator[tuple[int, Path]]:
-    """Run ``flask run`` and give its port and the file of its output."""
+    """Start ``flask run``, and return its port and the file with its output."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -47,7 +47,7 @@ def development_server(folder: Path, *options: str, **extra: str) -> Iterator[tu
             env=environment(folder, FLASK_APP="src/my_flask_webpage/__init__.py", **extra),
             stdout=output,
             stderr=subprocess.STDOUT,
-            # With the reloader there are two processes.
+            # The reloader runs the app in a second process.
             start_new_session=True,
         )
     try:
@@ -58,7 +58,7 @@ def development_server(folder: Path, *options: str, **extra: str) -> Iterator[tu
 
 
 def ask(port: int, path: str, log: Path) -> int:
-    """Ask until somebody answers, for 20 seconds at most."""
+    """Repeat a request until there is a response, for at most 20 seconds."""
     deadline = time.monotonic() + 20
     while True:
         try:
@@ -126,7 +126,7 @@ def test_scripts_of_pdm_need_no_setting(tmp_path: Path) -> None:
 def test_the_commands_for_a_plain_virtual_environment_work_as_they_stand(tmp_path: Path) -> None:
     block = README.partition("With a plain virtual\nenvironment")[2].split("```")[1]
     commands = [line[2:] for line in block.splitlines() if line.startswith("$ ")]
-    # Installing is what the tests' own environment has behind it, and the tests run already.
+    # Not run here: the environment of these tests is installed already, and the tests are running.
     own = [c for c in commands if not re.match(r"python3 -m venv|pip install|.*pytest", c)]
     assert len(own) == 3, commands
     script = "\n".join(["set -e", *own]).replace(

@@ -1,4 +1,4 @@
-"""What machines ask, and what they read in the logs."""
+"""Health checks and logs."""
 
 import json
 import logging
@@ -55,7 +55,7 @@ def test_owner_sees_the_outage_and_no_500(owner: FlaskClient, monkeypatch: pytes
 
 @pytest.fixture
 def lines(capsys: pytest.CaptureFixture[str], make_app: MakeApp) -> Iterator[list[dict]]:
-    """Lines on stdout, of an application that is configured for production."""
+    """Log lines on stdout of an application with production settings."""
     client = make_app(APP_ENV="production", TESTING=False).test_client()
 
     def read() -> list[dict]:

@@ -42,12 +42,12 @@ def tables(url: str) -> set[str]:
 
 @pytest.fixture
 def resources(tmp_path: Path) -> Path:
-    """A copy of the owner's files, to be changed."""
+    """A copy of the owner's files that a test may change."""
     return Path(shutil.copytree(RESOURCES, tmp_path / "resource"))
 
 
 def edit(resources: Path, name: str, change) -> None:
-    """Change one of the files by a function that gets what it holds."""
+    """Change one of the files with a function that gets its parsed content."""
     file = resources / name
     value = json.loads(file.read_text())
     change(value)
@@ -92,7 +92,7 @@ def test_models_and_migrations_agree(app: Flask):
     with app.app_context(), db.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, db.metadata) == []
-        # The negative control: the comparison sees a column that no migration made.
+        # Negative control: the comparison notices a column that no migration made.
         db.metadata.tables["message"].append_column(db.Column("extra", db.Integer))
         try:
             assert len(compare_metadata(context, db.metadata)) == 1
@@ -117,7 +117,7 @@ def test_run_updates_what_the_file_changes_and_hides_what_leaves_it(
     assert "Ebb and Flow" in page
     assert "Lantern" not in page
     assert app.test_client().get("/projects/lantern").status_code == 404
-    # Nothing was deleted: back in the file, it is back on the site.
+    # Nothing was deleted: once it is in the file again, it is on the site again.
     app.config["RESOURCE_DIR"] = str(RESOURCES)
     init_db(app)
     page = app.test_client().get("/projects/").text
@@ -140,7 +140,7 @@ def test_rows_of_the_internal_area_are_kept(app: Flask):
     report = init_db(app)
     assert (report.projects.kept, report.projects.unchanged) == (2, 4)
     assert rows(app) == before
-    # The negative control: asked to, the files take the say back, but not over what is not theirs.
+    # Negative control: `overwrite` updates edited rows, but only those that came from the files.
     report = init_db(app, overwrite=True)
     assert report.projects.updated == 3
     page = app.test_client().get("/projects/").text
@@ -187,7 +187,7 @@ LEGACY = [
 
 
 def make_legacy(url: str, statements: list[str]) -> None:
-    """Make what the first releases made without migrations."""
+    """Create the tables as the first releases did, without migrations."""
     engine = create_engine(url)
     for statement in statements:
         if engine.dialect.name == "postgresql":
@@ -233,7 +233,7 @@ def test_half_a_database_from_before_migrations_is_completed(
 
 
 def test_release_from_before_the_migration_goes_on_reading_and_writing(app: Flask):
-    """What its queries name is still there, and what it leaves out has a default."""
+    """All columns that its queries use still exist, and all others have a default."""
     with app.app_context():
         link = db.session.scalar(text("SELECT link FROM project WHERE slug = 'tidewater'"))
         assert link == "https://example.org/tidewater"
@@ -312,10 +312,10 @@ def test_contradictions_between_the_files_are_named(app: Flask, resources: Path)
     app.config["RESOURCE_DIR"] = str(resources)
     with pytest.raises(ContentError) as caught:
         init_db(app)
-    assert "$.projects[1].slug: 'tidewater' is there twice" in str(caught.value)
-    assert "$.images[2].project: no project has the slug 'paper-trail'" in str(caught.value)
-    assert "$.images[5].file: there is no resource/images/absent.jpg" in str(caught.value)
-    assert "$.images[9].file: 'tidewater-harbour.jpg' is in this gallery twice" in str(caught.value)
+    assert "$.projects[1].slug: duplicate slug 'tidewater'" in str(caught.value)
+    assert "$.images[2].project: unknown project 'paper-trail'" in str(caught.value)
+    assert "$.images[5].file: resource/images/absent.jpg does not exist" in str(caught.value)
+    assert "$.images[9].file: duplicate picture 'tidewater-harbour.jpg'" in str(caught.value)
 
 
 def test_picture_that_is_none_is_named(app: Flask, resources: Path):
@@ -338,7 +338,7 @@ def test_failure_in_the_database_changes_nothing(
     monkeypatch.setattr(database, "save_images", fail)
     with pytest.raises(database.SQLAlchemyError):
         init_db(empty_app)
-    # Not even the migrations are there.
+    # Not even the migrations were applied.
     assert tables(database_url) == set()
 
 
@@ -399,7 +399,7 @@ def test_both_commands_name_mistakes_and_fail(
     environ = environment(database_url, media_dir, RESOURCE_DIR=str(resources))
     result = run(*command, **environ)
     assert result.returncode != 0
-    assert "resource/projects.json: is not JSON: " in result.stderr
+    assert "resource/projects.json: is not valid JSON: " in result.stderr
     assert "resource/images.json: $.images[0]: 'alt' is a required property" in result.stderr
     assert "Traceback" not in result.stderr
     assert tables(database_url) == set()
@@ -444,8 +444,8 @@ def test_killed_run_leaves_nothing_half_done(database_url: str, media_dir: Path)
     assert killed.returncode == -signal.SIGKILL
     # Migrations and rows were written, but not committed.
     assert tables(database_url) == set()
-    # The next one does not wait for the dead, and finishes. It is the negative control, too: the
-    # same program, left alone, does write.
+    # The next run does not wait for the killed one, and succeeds. It is the negative control, too:
+    # the same program does write if it is not killed.
     done = run("-c", KILL, "live", **environ)
     assert done.returncode == 0, done.stderr
     assert {"project", "image", "alembic_version"} <= tables(database_url)

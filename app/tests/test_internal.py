@@ -1,4 +1,4 @@
-"""What the owner changes in the internal area."""
+"""The owner's changes in the internal area."""
 
 import io
 import re
@@ -90,11 +90,11 @@ def test_owner_makes_a_project(app: Flask, owner: FlaskClient):
         ("summary", " ", "Please write a summary."),
         ("slug", "Not A Slug", "Lower case letters"),
         ("slug", "line\nbreak", "Lower case letters"),
-        ("slug", "lantern", "“Lantern” has the name “lantern” already"),
+        ("slug", "lantern", "“Lantern” already has the name “lantern”"),
         ("links", "no link", "Write “Label"),
         ("links", "Evil | javascript:alert(1)", "Write “Label"),
         ("links", " | https://example.org", "Write “Label"),
-        ("links", "\n".join(["a | https://example.org"] * 21), "There may be 20 links"),
+        ("links", "\n".join(["a | https://example.org"] * 21), "At most 20 links"),
     ],
 )
 def test_project_with_mistakes_is_not_saved(
@@ -134,7 +134,7 @@ def test_owner_orders_projects_and_the_next_release_keeps_the_order(app: Flask, 
     assert order() == moved
     send(owner, path, "/internal/", direction="down")
     assert order() == before
-    # At the ends there is nowhere to go.
+    # At either end of the list nothing moves.
     first, last = id_of(app, before[0]), id_of(app, before[-1])
     send(owner, f"/internal/projects/{first}/move", "/internal/", direction="up")
     send(owner, f"/internal/projects/{last}/move", "/internal/", direction="down")
@@ -145,7 +145,7 @@ def test_owner_orders_projects_and_the_next_release_keeps_the_order(app: Flask, 
 def test_project_from_the_file_is_hidden_and_stays_so(app: Flask, owner: FlaskClient):
     number = id_of(app, "lantern")
     question = owner.get(f"/internal/projects/{number}/delete")
-    assert "hidden and not deleted" in question.text
+    assert "hidden instead of deleted" in question.text
     assert send(owner, f"/internal/projects/{number}/delete").status_code == 303
     visitor = app.test_client()
     for _ in range(2):
@@ -164,7 +164,7 @@ def test_project_made_here_is_deleted_with_its_pictures(make_app: MakeApp, tmp_p
     number = int(response.headers["Location"].rsplit("/", 1)[1])
     assert upload(owner, number, picture()).status_code == 303
     assert len(list(tmp_path.iterdir())) == 2
-    assert "cannot be brought back" in owner.get(f"/internal/projects/{number}/delete").text
+    assert "cannot be restored" in owner.get(f"/internal/projects/{number}/delete").text
     send(owner, f"/internal/projects/{number}/delete")
     assert list(tmp_path.iterdir()) == []
     with app.app_context():
@@ -262,11 +262,11 @@ def test_upload_without_a_description_is_refused(app: Flask, owner: FlaskClient)
 
 def test_uploads_have_room_and_an_end(app: Flask, owner: FlaskClient):
     number = id_of(app, "lantern")
-    # A large file is taken (and found to be no picture), a larger one is not read.
+    # A file within the limit is read (and is not a picture); a larger one is not read.
     assert upload(owner, number, b"x" * 9_000_000).status_code == 400
     response = upload(owner, number, b"x" * 11_000_000)
     assert response.status_code == 413
-    assert "That is too large" in response.text
+    assert "Too large" in response.text
 
 
 def test_stranger_has_no_room_for_uploads(app: Flask, client: FlaskClient):

@@ -1,4 +1,4 @@
-"""Pictures: what is taken, what is made of it, and how it is served."""
+"""Pictures: which are accepted, how they are converted, and how they are served."""
 
 import io
 import struct
@@ -56,7 +56,7 @@ def exif(orientation: int) -> Pillow.Exif:
 
 def test_picture_is_turned_upright_and_freed_of_metadata(tmp_path: Path):
     data = picture(exif=exif(6), comment=b"secret place")
-    # The negative control: it is all in what was sent.
+    # Negative control: the upload contains all of it.
     assert b"Maker" in data
     assert b"secret place" in data
     found = store(data, tmp_path)
@@ -126,7 +126,7 @@ def test_damaged_picture_is_refused(tmp_path: Path):
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A PNG of a few kilobytes that unpacks to as many black pixels as it says."""
+    """A PNG of a few kilobytes that unpacks to this number of black pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         checksum = struct.pack(">I", zlib.crc32(kind + data))
@@ -152,7 +152,7 @@ def test_bomb_is_refused_before_it_is_unpacked(
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
     with pytest.raises(PictureError, match=r"pixels|not a JPEG"):
         store(data, tmp_path)
-    # The negative control: one that is just small enough does get so far.
+    # Negative control: a picture within the limit is decoded.
     with pytest.raises(PictureError, match="damaged"):
         store(bomb(4000, 4000), tmp_path)
 
@@ -208,7 +208,7 @@ def test_nothing_else_is_served_from_there(client: FlaskClient, name: str):
 
 
 def test_memory_stays_small_for_the_largest_pictures(tmp_path: Path):
-    """A web process has some 100 MB to spare; pictures are unpacked one at a time."""
+    """A web process has about 100 MB to spare; pictures are decoded one at a time."""
     import subprocess
     import sys
 
@@ -235,7 +235,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 
 
 def test_recipe_is_part_of_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Another quality or width makes other files, so that no cache mixes them up."""
+    """A new quality or width gives new file names, so that caches do not mix the files up."""
     before = store(picture(), tmp_path).digest
     monkeypatch.setattr(media, "RECIPE", b"other")
     assert store(picture(), tmp_path).digest != before

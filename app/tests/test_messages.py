@@ -50,12 +50,12 @@ def test_newest_messages_come_first_and_old_ones_leave_the_page(make_app: MakeAp
 @pytest.mark.parametrize(
     ("name", "body", "complaint"),
     [
-        ("", "Hello", "Please give a name."),
+        ("", "Hello", "Please enter a name."),
         ("Ada", "", "Please write a message."),
-        ("   ", "Hello", "Please give a name."),
+        ("   ", "Hello", "Please enter a name."),
         ("Ada", " \r\n ", "Please write a message."),
-        ("x" * (NAME_MAX_LENGTH + 1), "Hello", "A name has at most 80 characters."),
-        ("Ada", "x" * (BODY_MAX_LENGTH + 1), "A message has at most 1000 characters."),
+        ("x" * (NAME_MAX_LENGTH + 1), "Hello", "A name can have at most 80 characters."),
+        ("Ada", "x" * (BODY_MAX_LENGTH + 1), "A message can have at most 1000 characters."),
         ("Ada", "nul \x00 byte", "a character that cannot be stored"),
     ],
 )
@@ -98,7 +98,7 @@ def test_message_without_a_valid_token_is_refused(app: Flask, client: FlaskClien
     form = {"name": "Ada", "body": "Hello"} | ({} if token is None else {"csrf_token": token})
     response = client.post("/messages", data=form)
     assert response.status_code == 400
-    assert "That form has expired" in response.text
+    assert "The form has expired" in response.text
     assert stored(app) == []
 
 
@@ -126,14 +126,14 @@ def test_form_works_behind_a_proxy_that_drops_the_port_from_the_host(client: Fla
 def test_form_of_another_site_is_refused(app: Flask, client: FlaskClient, origin: str):
     response = leave_message(client, headers={"Sec-Fetch-Site": origin})
     assert response.status_code == 403
-    assert "only from a page of this site" in response.text
+    assert "only from pages of this site" in response.text
     assert stored(app) == []
 
 
 def test_message_larger_than_the_limit_answers_a_readable_413(client: FlaskClient):
     response = leave_message(client, body="x" * 100_000)
     assert response.status_code == 413
-    assert "That is too large" in response.text
+    assert "Too large" in response.text
 
 
 def sent_from(address: str) -> dict[str, object]:

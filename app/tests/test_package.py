@@ -1,4 +1,4 @@
-"""What is in the wheel, and what the other ways to install the app rest on."""
+"""The content of the wheel, and the other ways to install the app."""
 
 import os
 import re
@@ -15,7 +15,7 @@ PACKAGE = PROJECT / "src/my_flask_webpage"
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel, built as an installer builds it."""
+    """The wheel, built the way installers build it."""
     folder = tmp_path_factory.mktemp("wheel")
     code = "import sys; from pdm.backend import build_wheel; print(build_wheel(sys.argv[1]))"
     done = subprocess.run(
@@ -54,7 +54,7 @@ def test_wheel_has_nothing_else(wheel: zipfile.ZipFile):
 
 
 def test_installed_wheel_migrates_and_serves(wheel: zipfile.ZipFile, tmp_path: Path):
-    """Nothing it needs is left behind in the source's folder."""
+    """The wheel contains everything that the app needs."""
     wheel.extractall(tmp_path / "site")
     code = (
         "import my_flask_webpage as package; from my_flask_webpage.setup.database import init_db;"
@@ -88,7 +88,7 @@ def test_windows_does_without_uwsgi():
 
 
 def test_flask_run_finds_the_app_by_its_file():
-    """As FLASK_APP=src/my_flask_webpage/__init__.py has it."""
+    """Import the app the way FLASK_APP=src/my_flask_webpage/__init__.py does."""
     done = subprocess.run(
         [sys.executable, "-m", "flask", "routes"],
         env={

@@ -64,11 +64,11 @@ class Tags(HTMLParser):
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list) -> None:
-        """Note a tag; the parser calls this."""
+        """Collect a tag; called by the parser."""
         self.found.append((tag, dict(attrs)))
 
     def all(self, tag: str) -> list[dict]:
-        """Give the attributes of each tag of a name."""
+        """Return the attributes of each tag with this name."""
         return [attributes for name, attributes in self.found if name == tag]
 
 
@@ -83,7 +83,7 @@ def test_pictures_come_in_widths_with_their_size_and_late(client: FlaskClient, p
         assert (picture["width"], picture["height"]) == ("1600", "1067")
         assert picture["alt"]
         assert picture["sizes"]
-    # Only what is seen at once is loaded at once.
+    # Only the first picture is visible at once.
     assert "loading" not in pictures[0]
     assert pictures[-1]["loading"] == "lazy"
 
@@ -167,7 +167,7 @@ def test_pages_escape_what_is_in_the_database(app: Flask, client: FlaskClient):
 
 
 def queries_of(app: Flask, client: FlaskClient, path: str) -> int:
-    """Count the statements that a page sends to the database."""
+    """Count the SQL statements of a request."""
     count = 0
 
     def add(*arguments: object) -> None:
@@ -185,7 +185,7 @@ def queries_of(app: Flask, client: FlaskClient, path: str) -> int:
 
 
 def fill(app: Flask, projects: int, images: int) -> None:
-    """Replace all projects by a number of highlighted ones."""
+    """Replace all projects with this number of highlighted ones."""
     with app.app_context():
         for project in db.session.scalars(db.select(Project)):
             db.session.delete(project)
@@ -218,7 +218,7 @@ def test_number_of_queries_of_the_other_pages(app: Flask, client: FlaskClient):
     assert queries_of(app, client, "/imprint") == 0
     assert queries_of(app, client, "/messages") == 1
     log_in(client)
-    assert queries_of(app, client, "/") == 3  # and who it is
+    assert queries_of(app, client, "/") == 3  # one more for the user
 
 
 def test_start_page_without_highlighted_or_any_projects_is_no_empty_frame(app: Flask):
@@ -238,7 +238,7 @@ def test_pages_without_tables_answer_a_readable_503(empty_app: Flask):
     for path in ("/", "/messages"):
         response = client.get(path)
         assert response.status_code == 503
-        assert "Back in a moment" in response.text
+        assert "Temporarily unavailable" in response.text
         assert response.headers["Retry-After"]
         assert "Traceback" not in response.text
 
@@ -246,12 +246,12 @@ def test_pages_without_tables_answer_a_readable_503(empty_app: Flask):
 @pytest.mark.parametrize(
     ("code", "title"),
     [
-        (400, "That did not arrive in one piece"),
-        (403, "That is not yours to see"),
-        (404, "There is nothing here"),
-        (413, "That is too large"),
-        (429, "That was too often"),
-        (500, "Something broke"),
+        (400, "Bad request"),
+        (403, "Access denied"),
+        (404, "Page not found"),
+        (413, "Too large"),
+        (429, "Too many requests"),
+        (500, "Something went wrong"),
     ],
 )
 def test_errors_are_pages_that_a_person_can_read(make_app: MakeApp, code: int, title: str):
@@ -278,7 +278,7 @@ def test_a_bug_answers_a_readable_500_and_is_logged(
     app.add_url_rule("/bug", view_func=lambda: {}["bug"])
     response = app.test_client().get("/bug")
     assert response.status_code == 500
-    assert "Something broke" in response.text
+    assert "Something went wrong" in response.text
     assert "KeyError" not in response.text
     assert "KeyError: 'bug'" in caplog.text
 

@@ -1,4 +1,4 @@
-"""Headers, cookies, and what the app would do in the hands of Mozilla's Observatory."""
+"""Headers and cookies, and the rules of Mozilla's HTTP Observatory."""
 
 from secrets import token_urlsafe
 
@@ -26,7 +26,7 @@ def check_headers(headers: Headers) -> None:
     assert policy["frame-ancestors"] == "'none'"
     assert policy["base-uri"] == "'none'"
     assert policy["form-action"] == "'self'"
-    # No script at all: there is none to inject one into.
+    # The site has no scripts, so the policy allows none.
     assert "script-src" not in policy
     assert set(policy.values()) == {"'none'", "'self'"}
     assert headers["X-Content-Type-Options"] == "nosniff"
@@ -71,10 +71,10 @@ def check_caching(client: FlaskClient, path: str) -> None:
     assert again.status_code == 304
     assert again.data == b""
     assert "Cache-Control" in again.headers
-    # nginx weakens the tag of what it compresses.
+    # nginx makes the ETag of a compressed response a weak one.
     weak = client.get(path, headers={"If-None-Match": f"W/{response.headers['ETag']}"})
     assert weak.status_code == 304
-    # The negative control.
+    # Negative control.
     assert client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
 
 
@@ -92,7 +92,7 @@ def test_pages_with_a_form_or_an_error_are_kept_out_of_shared_caches(client: Fla
 
 
 def test_what_one_visitor_gets_is_not_made_for_another(client: FlaskClient, owner: FlaskClient):
-    """A shared cache keys by cookie, and stores nothing of the owner's."""
+    """A shared cache keys by cookie, and stores no page of a logged-in owner."""
     assert "Log out" in owner.get("/").text
     assert "Log out" not in client.get("/").text
     assert "csrf" not in client.get("/").text

@@ -1,4 +1,4 @@
-"""A callback that notes when each task begins, and kills the run at one of them when asked."""
+"""A callback that records when each task begins, and can kill the run at one of them."""
 
 import os
 import signal
@@ -10,15 +10,15 @@ from ansible.plugins.callback import CallbackBase
 DOCUMENTATION = """
 name: tasks
 type: aggregate
-short_description: Note the tasks of a run, and kill it at one of them
+short_description: Record when the tasks of a run begin, and kill the run at one of them
 description:
-  - TASKS_FILE in the environment names a file that gets a line per task, its time and its name.
+  - Each task appends a line with its time and name to the file in the environment's TASKS_FILE.
   - KILL_AT_TASK is the number of the task to kill at, counted from 1, or part of its name.
 """
 
 
 class CallbackModule(CallbackBase):
-    """Count the tasks that begin."""
+    """Records and counts the tasks."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"
@@ -31,7 +31,7 @@ class CallbackModule(CallbackBase):
         self.at = os.environ.get("KILL_AT_TASK", "")
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
-        """Note the task, and end where it was asked."""
+        """Record the task, and kill the run if this is the task in KILL_AT_TASK."""
         self.count += 1
         name = task.get_name()
         with open(os.environ["TASKS_FILE"], "a") as file:  # noqa: PTH123

@@ -1,4 +1,4 @@
-"""An application for tests: tells, as JSON, what it was asked. Runs inside a container.
+"""An application for tests that echoes requests as JSON. Runs inside a container.
 
 Arguments: protocol (http or uwsgi) and port. Only the standard library, Python 3.11 or newer.
 """
@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler
 
 
 class HttpEcho(BaseHTTPRequestHandler):
-    """Answers with the request's headers."""
+    """Responds with the request's headers."""
 
     protocol_version = "HTTP/1.1"
 
@@ -33,7 +33,7 @@ class HttpEcho(BaseHTTPRequestHandler):
 
 
 class UwsgiEcho(socketserver.StreamRequestHandler):
-    """Answers with the request's variables.
+    """Responds with the request's variables.
 
     Packet: modifier (1 byte), size (2 bytes, little endian), modifier; then pairs of strings,
     each with its size in front. https://uwsgi-docs.readthedocs.io/en/latest/Protocol.html

@@ -6,7 +6,7 @@ from lab import Lab
 
 @pytest.fixture(scope="module")
 def lab():
-    """Everything one module makes; removed at its end."""
+    """The containers of a module; removed at its end."""
     laboratory = Lab()
     try:
         yield laboratory
@@ -16,7 +16,7 @@ def lab():
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Show what the containers said when a test fails."""
+    """Show the containers' logs when a test fails."""
     report = (yield).get_result()
     laboratory = getattr(item, "funcargs", {}).get("lab")
     if report.failed and laboratory:

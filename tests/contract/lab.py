@@ -1,6 +1,6 @@
-"""Containers for contract tests, and a client that asks them.
+"""Containers for contract tests, and a client for them.
 
-Everything made here is removed by its id at the end, and nothing else is.
+At the end, everything that was made here is removed by its ID, and nothing else.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ SANDBOX = {"read_only": True, "cap_drop": ["ALL"], "security_opt": ["no-new-priv
 
 
 def eventually(check, seconds=20, what="the condition"):
-    """Poll until check() gives something true, and return that."""
+    """Poll until check() returns something true, and return that."""
     deadline = time.monotonic() + seconds
     last = None
     while time.monotonic() < deadline:
@@ -47,12 +47,12 @@ def eventually(check, seconds=20, what="the condition"):
         except (OSError, http.client.HTTPException, AssertionError) as error:
             last = error
         time.sleep(0.1)
-    raise AssertionError(f"{what} did not come true in {seconds} s; last: {last!r}")
+    raise AssertionError(f"{what}: not within {seconds} s; last result: {last!r}")
 
 
 @dataclass
 class Answer:
-    """What a server said."""
+    """A response."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -67,14 +67,14 @@ class Answer:
 
 
 def trust(pem):
-    """Make a client context that trusts one root. Strict checks would refuse test roots."""
+    """Make a client context that trusts one root, without strict checks, which test roots fail."""
     context = ssl.create_default_context(cadata=pem)
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
 
 
 def fetch(address, host, path="/", *, tls=None, port=None, method="GET", headers=None):
-    """Send one request to an address, with the host's name in TLS and in the Host header."""
+    """Send a request to an address, with the host name in TLS and in the Host header."""
     connection = http.client.HTTPConnection(host, timeout=5)
     raw = socket.create_connection((address, port or (443 if tls else 80)), timeout=5)
     try:
@@ -149,7 +149,7 @@ class Lab:
         return container
 
     def backend(self, name, environment, *, network, port=80, proto="http", **options):
-        """Start an application that answers with its name and what it was asked."""
+        """Start an application that responds with its name and the request."""
         return self.run(
             "web",
             f"app-{name}",
@@ -209,7 +209,7 @@ class Edge:
         )
         for path, text in (files or {}).items():
             self.write(path, text)
-        # First, so that the tests also show that it does not need nginx to start.
+        # Started first, so that the tests also show that it starts without nginx.
         self.docker_gen = lab.run(
             "docker-gen",
             "docker-gen",
@@ -302,12 +302,12 @@ class Edge:
             assert answer.status == status, f"{answer.status} {answer.text[:200]}"
             return answer
 
-        # Once for the configuration to arrive, once more when no reload is under way.
+        # Once until the configuration is used, and once more after the reload has finished.
         eventually(ready, what=f"{host}{path} answers {status}")
         return eventually(ready, what=f"{host}{path} answers {status} again")
 
     def regenerate(self):
-        """Make docker-gen look at the folders again, and wait until nginx has the result."""
+        """Make docker-gen read the folders again, and wait until nginx has the result."""
         self.docker_gen.kill(signal="HUP")
 
     def configuration(self):

@@ -1,4 +1,4 @@
-"""What the companion promises: certificates that come, stay and are renewed.
+"""The contract of the companion: certificates are issued, kept and renewed.
 
 Against a real CA, Pebble (https://github.com/letsencrypt/pebble).
 """
@@ -16,7 +16,7 @@ SHORT_CA = "https://short:14000/dir"
 
 
 class Site:
-    """An edge with a companion and two CAs; one gives certificates for 24 seconds."""
+    """An edge with a companion and two CAs; one issues certificates for 24 seconds."""
 
     def __init__(self, lab):
         self.lab = lab
@@ -79,13 +79,13 @@ class Site:
 
     @contextmanager
     def app(self, name, hosts=None, **environment):
-        """Run an application for the length of a test: the next one then has less to renew."""
+        """Run an application for one test, so that the next one has less to renew."""
         container = self.start_app(name, hosts, **environment)
         yield container
         self.lab.remove(container)
 
     def root(self, ca):
-        """Ask a CA for its root certificate; it makes a new one each time it starts."""
+        """Get the root certificate of a CA, which makes a new one at each start."""
         ca.reload()
         address = ca.attrs["NetworkSettings"]["Networks"][self.network.name]["IPAddress"]
         context = ssl._create_unverified_context()  # noqa: S323 # its root is what we ask for
@@ -94,7 +94,7 @@ class Site:
         return connection.getresponse().read().decode()
 
     def answer(self, host, ca=None):
-        """Return what a host says over HTTPS, and its certificate's serial number."""
+        """Return a host's response over HTTPS, and its certificate's serial number."""
         answer = self.edge.fetch(host, tls=trust(self.root(ca or self.ca)))
         assert answer.status == 200, answer.status
         return answer
@@ -106,13 +106,13 @@ class Site:
         return self.companion.logs().decode()
 
     def serial(self, host):
-        """Read a host's serial number from the file, when no CA can be asked."""
+        """Read the serial number of a host's certificate from its file, without a CA."""
         return self.edge.shell(f"openssl x509 -noout -serial -in /etc/nginx/certs/{host}.crt")
 
 
 @pytest.fixture(scope="module")
 def site(lab):
-    """The edge, and one application that stays for all tests."""
+    """The edge, and one application that runs during all tests."""
     made = Site(lab)
     made.start_app("first")
     made.served("first.test")
@@ -143,7 +143,7 @@ def test_files_have_the_documented_names_and_modes(site):
     _, keys = site.companion.exec_run(
         ["sh", "-c", "find /etc/acme.sh /etc/nginx/certs -name '*key*' -type f -perm /077"]
     )
-    assert keys.decode() == "", "nobody but root reads a key"
+    assert keys.decode() == "", "only root can read keys"
     status, _ = site.companion.exec_run(
         ["test", "-s", "/etc/acme.sh/admin@example.org/ca/pebble/dir/account.json"]
     )
@@ -195,10 +195,10 @@ def test_certificate_is_renewed_in_time_although_its_ca_was_down(site):
         site.served("short.test", site.short_ca)
         site.short_ca.stop(timeout=1)
         before = site.serial("short.test")
-        # It is due after two thirds of its 24 seconds.
+        # The renewal is due after two thirds of the 24 seconds.
         eventually(lambda: "cannot be reached" in site.log(), 40, "a line with the cause")
-        assert site.serial("short.test") == before, "the old one stays"
-        assert site.answer("first.test").status == 200, "nobody else notices"
+        assert site.serial("short.test") == before, "the old certificate stays"
+        assert site.answer("first.test").status == 200, "other sites are not affected"
         site.short_ca.start()
         eventually(lambda: site.serial("short.test") != before, 60, "another serial")
 
@@ -210,7 +210,7 @@ def test_companion_recreated_on_the_same_volumes_asks_for_nothing(site):
     site.lab.remove(site.companion)
     site.companion = site.start_companion()
     with site.app("link"):
-        site.served("link.test")  # so it has been through all containers
+        site.served("link.test")  # so the companion has processed all containers
     _, same_key = site.companion.exec_run(["sh", "-c", account])
     assert same_key == key
     assert "account registered" not in site.log()
@@ -228,20 +228,22 @@ def test_ca_that_forgot_the_account_gets_it_again(site):
 
 
 def test_failing_name_does_not_hold_up_another_and_says_why(site):
-    # Nobody answers for this name, so the CA cannot validate it.
+    # Nothing serves this name, so the CA cannot validate it.
     with site.app("bad", "nowhere.test"):
         eventually(lambda: "nowhere.test: no certificate" in site.log(), 60, "the failure")
         line = next(x for x in site.log().splitlines() if "nowhere.test: no certificate" in x)
         assert "next try in" in line and "Verification error" in line, line
         with site.app("good"):
             site.served("good.test", seconds=20)
-        assert site.log().count("nowhere.test: getting a certificate") == 1, "it waits"
+        assert site.log().count("nowhere.test: getting a certificate") == 1, (
+            "it waits before the next attempt"
+        )
 
 
 def test_brief_absence_of_the_container_keeps_its_certificate(site):
     with site.app("good"):
         before = site.served("good.test").serial
-    # A whole pass without it, the one in which upstream removes the links.
+    # A whole pass without the container, in which upstream would remove the links.
     assert site.companion.exec_run(["/app/force_renew"])[0] == 0
     assert site.edge.shell("readlink /etc/nginx/certs/good.test.crt")
     with site.app("good"):

@@ -1,4 +1,4 @@
-"""What nginx and docker-gen promise to the containers behind them."""
+"""The contract of nginx and docker-gen with the containers behind them."""
 
 import socket
 import ssl
@@ -20,7 +20,7 @@ PLAIN = {"HTTPS_METHOD": "nohttps"}
 
 @pytest.fixture(scope="module")
 def edge(lab):
-    """A proxy that trusts nobody, with files that exist before it starts."""
+    """A proxy that trusts no downstream proxy, with files that exist before it starts."""
     files = {
         "vhost.d/with-file.test": "add_header X-Host-File yes always;\n",
         "vhost.d/with-location.test_location": "add_header X-Location-File yes;\n",
@@ -43,7 +43,7 @@ def secure(edge):
 
 
 def refused(edge, host, tls):
-    """Try a TLS handshake and return what the server refuses it with."""
+    """Try a TLS handshake, and return the error with which the server refuses it."""
     with pytest.raises(ssl.SSLError) as error:
         edge.fetch(host, tls=tls)
     return str(error.value).lower().replace("_", " ")
@@ -156,7 +156,7 @@ def test_proxy_in_front_may_set_forwarding_headers_when_trusted(lab):
     assert headers["x-forwarded-for"].startswith("6.6.6.6, ")
     assert headers["x-forwarded-proto"] == "https"
     assert headers["x-forwarded-host"] == "evil.test"
-    assert "proxy" not in headers, "httpoxy is never anybody's right"
+    assert "proxy" not in headers, "the header Proxy is removed (httpoxy)"
     edge.wait("uwsgi.test")
     variables = edge.fetch("uwsgi.test", headers=SPOOFED).json["variables"]
     assert variables["HTTP_X_FORWARDED_FOR"].startswith("6.6.6.6, ")
@@ -458,7 +458,7 @@ class TestAllInOne:
         )
         lab.backend("one", {"VIRTUAL_HOST": "one.test"}, network=network, labels={tag: ""})
         container.reload()
-        edge = Edge.__new__(Edge)  # only to ask it: it has no folders of its own
+        edge = Edge.__new__(Edge)  # used only for requests: it has no folders
         edge.nginx = container
         edge.address = container.attrs["NetworkSettings"]["Networks"][network.name]["IPAddress"]
         return edge

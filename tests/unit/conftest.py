@@ -1,4 +1,4 @@
-"""Let tests import Ansible plugins as plain modules."""
+"""Lets tests import Ansible plugins as plain modules."""
 
 import json
 import subprocess
@@ -10,12 +10,12 @@ import ansible.module_utils
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 sys.path[:0] = [str(PLUGINS), str(PLUGINS / "filter"), str(PLUGINS / "modules")]
-# Where Ansible puts what modules share.
+# Ansible makes our module_utils part of this package.
 ansible.module_utils.__path__.append(str(PLUGINS / "module_utils"))
 
 
 def run_module(name: str, **options: Any) -> dict[str, Any]:
-    """Run a module of the project as Ansible would, and return its answer."""
+    """Run a module of the project as Ansible would, and return its result."""
     code = (
         "import ansible.module_utils, runpy\n"
         f"ansible.module_utils.__path__.append({str(PLUGINS / 'module_utils')!r})\n"

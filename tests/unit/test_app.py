@@ -1,4 +1,4 @@
-"""What the role app makes of an entry, and of a log."""
+"""The model of an app: what follows from an entry; and advice on logs."""
 
 import sys
 from dataclasses import fields
@@ -26,7 +26,7 @@ def test_the_model_has_the_keys_of_the_argument_spec() -> None:
         for key, option in entry_options().items()
         if "default" not in option and not option.get("required")
     ]
-    # They come from another variable, or from nowhere.
+    # Their defaults are other variables' values, or there is none.
     assert without == ["memory_mb", "port", "tls"]
 
 
@@ -36,7 +36,7 @@ def test_an_entry_is_completed_and_says_what_was_given() -> None:
     assert entry["domains"] == ["xn--bcher-kva.test"]
     assert (entry["processes"], entry["threads"], entry["init"]) == (3, 4, "")
     assert (entry["memory_mb"], entry["tls"], entry["given"]) == (300, "own", given)
-    # Complete is complete.
+    # A completed entry stays the same.
     assert app_completed(entry) == entry
 
 
@@ -90,7 +90,7 @@ def test_other_callables_are_loaded_by_python(
     option, _, code = shop(module=module).loader.partition(" = ")
     assert option == "eval"
     names: dict[str, object] = {}
-    # uWSGI replaces what follows a single percent sign.
+    # uWSGI expands single percent signs, and reads two as one.
     exec(code.replace("%%", "%"), names)  # noqa: S102
     assert names["application"] == made
     assert code.count("%") % 2 == 0
@@ -128,7 +128,7 @@ def test_a_dockerfile_mounts_no_cache_of_other_apps() -> None:
     name = build["community.docker.docker_image_build"]["args"]["BUILDKIT_CACHE_MOUNT_NS"]
     shop = {"app_entry": {"name": "shop"}}
     assert jinja2.Template(name).render(**shop, __app_model={"has_dockerfile": True}) == "shop"
-    # With our recipe no step but the installation of dependencies has one.
+    # In our recipe only the installation of dependencies has a cache mount.
     assert jinja2.Template(name).render(**shop, __app_model={"has_dockerfile": False}) == ""
 
 

@@ -1,4 +1,4 @@
-"""What keeps apps apart: numbers of their own, volumes that change hands, folders that route."""
+"""Isolation of apps: their user IDs, the owners of their volumes, and their routes."""
 
 import errno
 import importlib.machinery
@@ -18,7 +18,7 @@ from conftest import run_module
 
 ROOT = Path(__file__).parents[2]
 OLD, NEW = 10001, 20000
-as_root = pytest.mark.skipif(os.getuid() != 0, reason="gives files to other users")
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to change owners of files")
 
 
 def _load(path: str) -> ModuleType:
@@ -45,12 +45,12 @@ def test_each_app_has_one_number_for_good(tmp_path: Path) -> None:
     assert numbers == {"shop": 20000, "blog": 20001}
     app_uid.write(path, numbers)
     assert app_uid.read(path) == numbers
-    # A user of the server has one of them, and one that was given is never given again.
+    # Skips IDs of the server's users, and never reuses the ID of a removed app.
     assert app_uid.choose("wiki", {"gone": 20001}, {20002, 20003}) == 20004
 
 
 def test_a_number_of_a_group_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its members would have the rights of the app's group."""
+    """Otherwise the group's members would have the rights of the app's group."""
     group = app_uid.grp.struct_group(("staff", "x", app_uid.FIRST, ["somebody"]))
     monkeypatch.setattr(app_uid.grp, "getgrall", lambda: [group])
     assert app_uid.FIRST in app_uid.numbers_in_use()
@@ -69,7 +69,7 @@ def test_a_damaged_list_of_numbers_is_not_guessed_at(tmp_path: Path) -> None:
 
 
 class Volume:
-    """A volume that an old release has filled."""
+    """A volume with files of an old release."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -95,7 +95,7 @@ class Volume:
         return found
 
     def works_for(self, user: int, mark: str) -> bool:
-        """Tell whether a user can change all files there are, and make and remove some."""
+        """Tell whether a user can change all files, and create and remove files."""
         code = f"""
 import os, sys
 os.chdir({str(self.root)!r})
@@ -123,7 +123,7 @@ def volume(tmp_path: Path) -> Volume:
 @as_root
 def test_old_and_new_release_write_to_a_volume_while_it_changes_hands(volume: Volume) -> None:
     passwd, before = Path("/etc/passwd").stat(), volume.listing()
-    # The control: without anything done, only the old one can.
+    # Negative control: before the handover, only the old user can.
     assert volume.works_for(OLD, "a")
     assert not volume.works_for(NEW, "a")
 
@@ -151,7 +151,7 @@ def test_old_and_new_release_write_to_a_volume_while_it_changes_hands(volume: Vo
 
 @as_root
 def test_a_plain_change_of_owner_stops_the_old_release(volume: Volume) -> None:
-    """The negative control: what the lists of access are for."""
+    """Negative control: without access control lists, the old release loses access."""
     assert volume.works_for(OLD, "a")
     volume.hand([])
     assert not volume.works_for(OLD, "b")
@@ -231,7 +231,7 @@ def test_depth_and_links_lead_nowhere(tmp_path: Path) -> None:
 def test_an_app_that_makes_more_and_more_holds_up_no_run(
     tmp_path: Path, owner: int, ends: str
 ) -> None:
-    """It can have a list of access on its volume that looks like one of ours."""
+    """An app can set an access control list on its volume that looks like ours."""
     volume = tmp_path / "volume"
     volume.mkdir()
     os.chown(volume, owner, owner)
@@ -273,7 +273,7 @@ def test_mounts_are_read() -> None:
 
 
 class Mounts:
-    """A server's mounts, without mounting anything."""
+    """Simulates a server's mounts."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.proc = root / "proc"
@@ -328,7 +328,7 @@ def test_a_release_listens_in_a_small_folder_of_its_own(
     for option in ("size=64k", "nr_inodes=16", "nosymfollow", "nosuid", "noexec", "nodev"):
         assert option in options.split(",")
     assert "gid=20000" in options
-    # Where it is not mounted, nobody may write in its stead.
+    # The mount point itself is not writable while nothing is mounted on it.
     assert stat.filemode(place.stat().st_mode) == "drwx--x---"
     assert place.stat().st_uid == 0
     assert (mounts.folder / "shop/0123456789ab/0123456789ab").is_file()
@@ -387,7 +387,7 @@ def test_folders_of_ended_releases_go(mounts: Mounts) -> None:
 
 @as_root
 def test_a_link_to_a_release_that_has_gone_goes_with_it(mounts: Mounts) -> None:
-    """Of an app that changed its protocol; see `live_release`."""
+    """Such a link remains when an app changes its protocol; see `live_release`."""
     for release in ("a", "b"):
         mounts.routes().add("shop", release, "20000")
     (mounts.folder / "shop/current").symlink_to("a")
@@ -398,7 +398,7 @@ def test_a_link_to_a_release_that_has_gone_goes_with_it(mounts: Mounts) -> None:
 
 @as_root
 def test_the_folder_may_lie_behind_a_link(mounts: Mounts, tmp_path: Path) -> None:
-    """An operator has put /opt/flask-vps on a disk of its own; the kernel names that one."""
+    """If /opt/flask-vps is a link to another disk, the kernel shows the path on that disk."""
     link = tmp_path / "opt"
     link.symlink_to(mounts.folder)
     for _ in range(2):
@@ -420,7 +420,7 @@ def test_an_adopted_release_is_found_at_its_old_socket(mounts: Mounts) -> None:
     mounts.routes().adopt("shop", "a", "/sockets/shop/a.sock")
     link = mounts.folder / "shop/a/run/app.sock"
     assert str(link.readlink()) == "/sockets/shop/a.sock"
-    # Deployed again in the new layout, it has a folder of its own.
+    # A deploy moves it to the new layout, with its own folder.
     mounts.routes().add("shop", "a", "20000")
     assert not link.is_symlink()
     mounts.routes().adopt("shop", "a", "/sockets/shop/a.sock")
@@ -452,7 +452,7 @@ OPTIONS = {
         (200, 404, False, ""),
         (200, 502, False, "visitors of https://a.test/ get status 502"),
         (200, 0, False, "visitors of https://a.test/ get no answer"),
-        # The app's page looks right, but nginx routes elsewhere.
+        # The app's page is served, but nginx routes to another release.
         (404, 200, False, "nginx does not route visitors of a.test to release 0a (status 404)"),
         (0, 200, False, "no answer"),
         (200, 503, True, ""),
@@ -464,7 +464,7 @@ def test_what_visitors_get_is_told(
 ) -> None:
     _answers(monkeypatch, {("a.test", release_served.MARK + "0a"): mark, ("a.test", "/"): page})
     asked, problems = release_served.look({**OPTIONS, "in_maintenance": maintenance})
-    # Nobody can ask under a name that has no certificate yet.
+    # Names without a certificate are skipped.
     assert asked == ["a.test"]
     assert said in "".join(problems)
     assert bool(said) == bool(problems)
@@ -491,7 +491,7 @@ def test_whether_nginx_follows_is_told(mounts: Mounts) -> None:
         mounts.write("7", other)
         with pytest.raises(SystemExit, match="does not see"):
             mounts.routes().followed("7")
-    # A container that does not run has process 0.
+    # A stopped container has process ID 0.
     with pytest.raises(SystemExit, match="does not see"):
         mounts.routes().followed("0")
 
@@ -504,7 +504,7 @@ def test_the_numbers_file_is_whole_or_old(tmp_path: Path) -> None:
 
 
 def test_a_rollback_without_facts_closes_a_network_that_it_makes() -> None:
-    """Somebody may have pruned the networks that no container used."""
+    """An operator may have pruned unused networks."""
     tasks = yaml.safe_load((ROOT / "roles/app/tasks/deploy/storage.yml").read_text())
     [close] = [task for task in tasks if "Close the server" in task["name"]]
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined)  # noqa: S701

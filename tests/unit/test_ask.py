@@ -1,4 +1,4 @@
-"""How a deploy and a rollback ask one release through nginx."""
+"""The smoke test of deploys and rollbacks: a request to one release through nginx."""
 
 import contextlib
 import re
@@ -14,13 +14,13 @@ import pytest
 import yaml
 
 ROLE = Path(__file__).parents[2] / "roles/app"
-# As a release has it written down: from before the site got another domain.
+# The entry as recorded by an older release, before the site's domain changed.
 OLD = {"name": "shop", "domains": ["old.test"], "health": "/health"}
 NEW = {"name": "shop", "domains": ["new.test"]}
 
 
 def argv(**values: Any) -> list[str]:
-    """Render the command that asks."""
+    """Render the command of the smoke test."""
     [task] = yaml.safe_load((ROLE / "tasks/deploy/smoke_test.yml").read_text())
     words = task["community.docker.docker_container_exec"]["argv"]
     given = {"app_entry": OLD, "ask_kind": "uwsgi", "ask_release": "0a"} | values
@@ -61,7 +61,7 @@ def test_nginx_finds_an_app_whose_release_is_from_before_its_domains() -> None:
     conf = environment.get_template("vhost/releases.conf.j2").render(values)
     served = re.findall(r"server_name (.+);", conf)
     assert len(served) == 2 and all(host in names.split() for names in served)
-    # The control, and what nginx tells the app, which is the first one.
+    # nginx passes the first name to the app.
     assert all(names.split()[0] == "new.test" for names in served)
 
 

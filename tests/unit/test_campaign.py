@@ -1,4 +1,4 @@
-"""How the tests under load run playbooks, and where those of chaos kill them."""
+"""The load tests' runs of playbooks, and the chaos tests' choice of tasks to kill."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ def test_only_a_nice_campaign_lowers_the_priority(
     playbook.write_text("#!/bin/sh\nnice\n")
     playbook.chmod(0o755)
     monkeypatch.setenv("PATH", f"{playbook.parent}:{os.environ['PATH']}")
-    # A plot is not a reason.
+    # A plot alone does not lower the priority.
     monkeypatch.setenv("DEPLOY_PLOT", "1")
     campaign = Campaign(
         "https://site.test", Path("ca.pem"), tmp_path, [], tmp_path, lambda *_: "", nice=nice
@@ -31,7 +31,7 @@ def test_only_a_nice_campaign_lowers_the_priority(
 
 
 def _kills(seed: int) -> str:
-    """List the tests of chaos, each with the task at which it kills a deploy."""
+    """List the chaos tests with the task at which each kills a deploy."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "--collect-only", "molecule/chaos/tests"],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""The recipes of docs/ci.md, run with stand-ins for whatever needs a network."""
+"""The recipes of docs/ci.md, run with stand-ins for commands that need a network."""
 
 import os
 import re
@@ -37,7 +37,7 @@ def github_job(name: str) -> tuple[dict[str, str], str]:
 
 
 def gitlab_job(name: str) -> tuple[dict[str, str], str]:
-    """Return a job's variables, and its script as the runner would join it."""
+    """Return a job's variables, and its script as the runner joins it."""
     job, base = GITLAB[name], GITLAB[".deploy"]
     assert job["extends"] == ".deploy"
     return job["variables"], "\n".join([*base["before_script"], *base["script"]])
@@ -52,13 +52,13 @@ def key(tmp_path: Path) -> Path:
 
 
 def run(tmp_path: Path, script: str, environment: dict[str, str]) -> str:
-    """Run a job's script where flask-vps is checked out, and return what reaches Ansible."""
+    """Run a job's script in a checkout of flask-vps, and return what Ansible received."""
     checkout = tmp_path / "home/flask-vps"
     commands = tmp_path / "bin"
     stand_ins = {
         commands / "apt-get": "",
         commands / "git": f'test "$1" = clone && mkdir -p {checkout}',
-        # It makes a virtual environment whose ansible-playbook tells what it got.
+        # Makes a virtual environment whose ansible-playbook prints its arguments.
         commands / "make": 'test "$*" = venv && cp -r "$STAND_INS/venv" .venv',
         tmp_path / "venv/bin/activate": "PATH=$PWD/.venv/bin:$PATH",
         tmp_path / "venv/bin/ansible-playbook": (
@@ -84,7 +84,7 @@ def run(tmp_path: Path, script: str, environment: dict[str, str]) -> str:
         capture_output=True,
         text=True,
     )
-    # Where a pipeline's container would end, the agent does.
+    # Stop the agent; in a pipeline it ends with the container.
     for pid in re.findall(r"^Agent pid (\d+)$", done.stdout, re.MULTILINE):
         subprocess.run(["ssh-agent", "-k"], env={"SSH_AGENT_PID": pid}, capture_output=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -92,12 +92,12 @@ def run(tmp_path: Path, script: str, environment: dict[str, str]) -> str:
 
 
 def check(output: str, inventory: str, folder: Path, source: str) -> None:
-    """Check what reached Ansible."""
+    """Check what Ansible received."""
     assert f"arguments: playbooks/deploy.yml -i {inventory} -e app=my_app\n" in output
     assert f"source: {source}\n" in output
     assert f"folder: {folder}\n" in output
     assert "passphrase: open sesame\n" in output
-    # The key is in the agent, and nowhere else.
+    # The key is in the agent only.
     assert " ci (ED25519)" in output
     assert "key: \n" in output
     assert KNOWN_HOST in output

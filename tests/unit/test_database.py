@@ -28,7 +28,7 @@ NOW = datetime(2026, 11, 29, 12, 0, 0, tzinfo=UTC)
 
 
 def named(days: int, clock: str, reason: str) -> str:
-    """Name a dump of some days ago."""
+    """Return the name of a dump that is some days old."""
     return f"{NOW - timedelta(days=days):%Y%m%d}T{clock}Z-before-{reason}.dump"
 
 
@@ -52,7 +52,7 @@ def test_an_afternoon_of_deploys_does_not_push_out_the_last_dump_of_yesterday() 
     early = named(1, "080000", "early")
     stale = stale_dumps([*today, *week, early], kept=5, days=7, now=NOW)
     assert stale == sorted([*today[:4], *week[6:], early])
-    # The rule of before, as the negative control: the newest five alone.
+    # Negative control: the old rule, which kept only the newest five.
     assert set(sorted([*today, *week])[:-5]) > set(stale) - {early}
 
 
@@ -60,7 +60,7 @@ def test_dumps_before_failed_releases_push_out_no_good_one() -> None:
     good = [named(20 - n, "090000", f"good{n}") for n in range(3)]
     failed = [named(0, f"1{n}0000", "bad-failed") for n in range(8)]
     assert stale_dumps([*good, *failed], kept=5, days=7, now=NOW) == failed[:3]
-    # For its day one stands only where there is no other.
+    # A failed deploy's dump is kept as the day's dump only if the day has no other.
     today = named(0, "090000", "fine")
     more = [named(0, f"2{n}0000", f"other{n}") for n in range(3)]
     kept = {*good, *failed, today, *more} - set(
@@ -125,7 +125,7 @@ def test_a_table_of_contents_is_read() -> None:
     assert found.named("TABLE", "MATERIALIZED VIEW") == {("extra", "Odd Näme"), ("public", "mv")}
     assert found.named("EXTENSION") == {("-", "hstore")}
     assert {entry.kind for entry in found.entries} >= {"SEQUENCE OWNED BY", "BLOB METADATA"}
-    # An entry's line goes back to pg_restore as it came.
+    # An entry's line is passed to pg_restore unchanged.
     assert found.entries[1].line == "4; 3079 16585 EXTENSION - hstore "
 
 
@@ -135,7 +135,7 @@ def test_dumps_of_others_and_of_newer_servers_are_refused() -> None:
     assert contents_error(found, "shop", 18) == ""
     assert "is a dump of shop, not of blog" in contents_error(found, "blog", 17)
     assert "made by Postgres 17, and shop has Postgres 16" in contents_error(found, "shop", 16)
-    # Of a database that a restore has replaced.
+    # A dump of a database that a restore replaced.
     kept = parse_contents(LISTED.replace("dbname: shop", "dbname: shop_before_20261129t120000z"))
     assert contents_error(kept, "shop", 17) == ""
     assert "is a dump of shop_before" in contents_error(kept, "blog", 17)
@@ -228,7 +228,7 @@ class Fake:
         return json.loads(self.file.read_text())
 
     def step(self, name: str, change: Any = None) -> None:
-        """Do something, unless this process is to be killed before or after it."""
+        """Apply a change, and kill this process before or after it if the test wants that."""
         for part in ("before", "after"):
             if self.steps_left == 0:
                 os._exit(9)
@@ -322,7 +322,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
         "containers",
         lambda _app: [{"name": n, "job": False} for n in engine.read()["running"]],
     )
-    # What runs is a set: started twice it runs once.
+    # A container that is started twice runs once.
     monkeypatch.setattr(
         database_restore,
         "stop",
@@ -356,7 +356,7 @@ def test_a_dump_that_fails_leaves_nothing_behind(fake: Fake, dumps: Dumps, broke
 
 
 def test_a_dump_clears_what_a_killed_one_left(fake: Fake, dumps: Dumps) -> None:
-    # The name that earlier versions used, and ours.
+    # The name of earlier versions, and the current one.
     for name in (".part", ".20261129T080000Z-before-abc.dump.part"):
         (dumps.folder / name).write_text("half")
     made = dumps.make(fake, "abc")
@@ -403,7 +403,7 @@ def test_a_dump_in_the_folder_of_another_app_is_refused(dumps: Dumps, tmp_path: 
 
 
 def look(engine: Fake) -> dict[str, Any]:
-    """Tell what there is, whatever the names with a time in them are."""
+    """Return the engine's state, with the times removed from the names."""
     state = engine.read()
     names = {n: n.rpartition("_")[0] if "_" in n else n for n in state["databases"]}
     return {
@@ -433,7 +433,7 @@ def test_a_restore_keeps_what_it_replaces(fake: Fake, restore: Restore) -> None:
     assert look(fake) == RESTORED
     assert (restore.dumps.folder / found["dump"]["name"]).read_text() == "new"
     assert fake.read()["limits"][found["kept"]] == 0
-    # And back, by the name of what was replaced.
+    # The replaced database can be restored by its name.
     restore.file.unlink()
     restore.prepare(found["kept"])
     restore.swap(undumped=False)
@@ -548,7 +548,7 @@ def module() -> Any:
 
 
 def work(module: Any, engine: Fake, folder: Path, **options: Any) -> Any:
-    """What the module does on the fake engine."""
+    """Return the module's work on the fake engine."""
     made = module.Work({"app": "shop", "dir": folder, "kind": "found", **options}, False)
     made.engine = engine
     return made
@@ -557,7 +557,7 @@ def work(module: Any, engine: Fake, folder: Path, **options: Any) -> Any:
 def test_failed_releases_alone_leave_no_more_dumps_than_are_kept(
     fake: Fake, dumps: Dumps, tmp_path: Path, module: Any
 ) -> None:
-    """As nothing else prunes while each deploy fails."""
+    """Failing deploys do not reach the usual pruning."""
     good = "20200101T080000Z-before-good.dump"
     (dumps.folder / good).write_text("good")
     for n in range(8):
@@ -588,7 +588,7 @@ def test_an_app_is_dumped_before_it_is_removed_or_stays(
     dump = tasks[order.index("Dump the database before the removal")]
     assert dump["ansible.builtin.include_tasks"] == "deploy/dump.yml"
     assert dump["vars"] == {"app_dump_reason": "removal", "app_dump_kind": "found"}
-    # All before it only looks.
+    # All tasks before the dump only read.
     assert all(name.startswith("App | Look") for name in order[: tasks.index(dump)])
 
 
@@ -596,7 +596,7 @@ def test_an_app_is_dumped_before_it_is_removed_or_stays(
 def test_a_swap_that_was_killed_is_ended_by_the_run_that_began_it(
     fake: Fake, restore: Restore, tmp_path: Path, module: Any, steps: int
 ) -> None:
-    """The kernel may have killed the module alone, for want of memory."""
+    """The kernel may have killed only the module, out of memory."""
     restore.prepare("latest")
     child = os.fork()
     if not child:
@@ -610,7 +610,7 @@ def test_a_swap_that_was_killed_is_ended_by_the_run_that_began_it(
     assert not restore.file.exists()
     assert not found["page"]
     (tmp_path / "app/.restore.page").touch()
-    # As a run leaves it that is killed between its last two steps.
+    # The state that a run leaves if it is killed between its last two steps.
     assert work(module, fake, tmp_path / "app").recovered()["page"]
     undo = (ROOT / "roles/app/tasks/restore/undo.yml").read_text()
     assert "{state: recovered," in undo and "recovered.interrupted == 'swapped'" in undo
@@ -626,7 +626,7 @@ def test_the_module_documents_its_states(module: Any) -> None:
 
 
 class Volume:
-    """A volume, and the program that works on it; here without a container."""
+    """A volume and the program that works on it, run without a container."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -729,7 +729,7 @@ def test_sqlite_keeps_the_rows_of_a_log_that_was_left(volume: Volume) -> None:
     volume.good("rename", "app.db.before_1", "app.db.restore_1")
     assert json.loads(volume.good("rows", "app.db.before_1")) == {"note": 1}
     assert json.loads(volume.good("rows", "app.db")) == {"note": 3}
-    # Interrupted between its two steps, the file has two names.
+    # After an interruption between its two steps, the file has two names.
     os.link(volume.folder / "app.db", volume.folder / "app.db.before_2")
     volume.good("forget", "app.db.before_2")
     volume.good("forget", "app.db.before_1")
@@ -758,11 +758,11 @@ def test_databases_share_half_of_the_memory() -> None:
     for count in range(1, 33):
         share = postgres_memory(32000, shops(count))
         assert count * share <= 32000 // 2, count
-    # One and two get what they always did.
+    # The share of one or two databases is unchanged.
     assert postgres_memory(8000, shops(1)) == postgres_memory(8000, shops(2)) == 2000
     assert postgres_memory(900, shops(1)) == 256
     assert postgres_memory(100000, shops(1)) == 8192
-    # The negative control: a quarter for each of five is more than there is.
+    # Negative control: a quarter for each of five would exceed the memory.
     assert 5 * (8000 // 4) > 8000
 
 

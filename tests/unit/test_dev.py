@@ -1,4 +1,4 @@
-"""What the throwaway server's report says."""
+"""The report of the throwaway server."""
 
 import pytest
 from dev import dev_environment

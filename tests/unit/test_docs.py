@@ -1,4 +1,4 @@
-"""What the docs quote, link and list is what the code says."""
+"""The quotes, links and lists of the docs match the code."""
 
 import ast
 import re
@@ -12,20 +12,20 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/troubleshooting.md"
-# A value in a message of the code, and what the docs leave out of one.
+# Stand for a value in a message of the code, and for an omission in the docs.
 VALUE, LEFT_OUT = "\0", "…"
-# Part of a sentence proves nothing below so many of its words.
+# A part of a sentence counts as a match from this number of words.
 WORDS = 3
-# A value of so many words may be a sentence in turn, such as a size with its unit.
+# A value of up to this number of words may be text itself, such as a size with its unit.
 PART = 4
-# Where a sentence of a message ends.
+# The end of a sentence in a message.
 END = re.compile(r"(?<=[.?:])\s+")
 DOCUMENTATION = ("DOCUMENTATION", "EXAMPLES", "RETURN")
 Sentence = tuple[str, ...]
 
 
 def literals_of_python(text: str) -> Iterator[str]:
-    """List the strings of a program, but for its documentation; VALUE stands for a value."""
+    """List the strings of a program without its documentation; VALUE stands for a value."""
     tree = ast.parse(text)
     skipped = set()
     for node in ast.walk(tree):
@@ -44,7 +44,7 @@ def literals_of_python(text: str) -> Iterator[str]:
 
 
 def literals_of_yaml(node: Any) -> Iterator[str]:
-    """List the strings of tasks, and those within their expressions."""
+    """List the strings of tasks, including those in their expressions."""
     if isinstance(node, dict | list):
         for item in node.values() if isinstance(node, dict) else node:
             yield from literals_of_yaml(item)
@@ -57,7 +57,7 @@ def literals_of_yaml(node: Any) -> Iterator[str]:
 
 
 def literals() -> Iterator[str]:
-    """List what the project's files may say to an operator."""
+    """List all texts in the project's files that may be part of a message."""
     for pattern in ("plugins/**/*.py", "roles/*/files/**/*", "scripts/*"):
         for file in filter(Path.is_file, ROOT.glob(pattern)):
             yield from literals_of_program(file)
@@ -66,7 +66,7 @@ def literals() -> Iterator[str]:
 
 
 def literals_of_program(file: Path) -> Iterator[str]:
-    """List the strings of a Python program, or the quoted ones of another one."""
+    """List the strings of a Python program, or the quoted strings of any other program."""
     text = file.read_text(errors="replace")
     if file.suffix == ".py" or re.match("#!.*python", text):
         yield from literals_of_python(text)
@@ -76,7 +76,7 @@ def literals_of_program(file: Path) -> Iterator[str]:
 
 
 def words_of(text: str) -> Sentence:
-    """Split a text into words, without the punctuation around them."""
+    """Split a text into words without punctuation."""
     text = re.sub(r"'[^']* [^']*'", lambda quoted: quoted[0].replace(" ", "_"), text)
     text = text.replace("`", "")
     words = (word.strip(".,:;?!()[]{}\"'") for word in text.split())
@@ -89,15 +89,15 @@ class Said:
     def __init__(self, texts: Iterable[str]) -> None:
         texts = (text.replace("...", LEFT_OUT) for text in texts)
         found = {words_of(sentence) for text in texts for sentence in END.split(text)}
-        # By how many words a sentence has that are no values.
+        # With the number of words that are not values.
         counted = [(sum(bool(re.search(r"[a-z]", w, re.I)) for w in s), s) for s in found]
         self.sentences = [s for count, s in counted if count > 1]
-        # Where something is wrong, such as the port of a server.
+        # Short texts that say where something is wrong, such as the port of a server.
         self.places = [s for count, s in counted if count == 1 and len(s) > 1]
         self.is_part = cache(self._is_part)
 
     def lacks(self, message: str) -> list[str]:
-        """List the sentences of a message that are not among these."""
+        """List the sentences of a message that the code does not have."""
         message = re.sub(r" = ('[^']*'|\d+)(?=:)", "", message.replace("...", LEFT_OUT))
         return [sentence for sentence in END.split(message) if not self._has(sentence)]
 
@@ -192,13 +192,13 @@ def test_a_message_with_another_word_is_found_out(said: Said) -> None:
         for found in re.finditer(r"(?<= )[a-z]{3,}(?=[.,:;]? )", message):
             words += 1
             unnoticed += not said.lacks(message[: found.start()] + "tea" + message[found.end() :])
-    # Some are values, for which the docs give an example.
+    # Some words are examples of values, so a change of them goes unnoticed.
     assert words > 100
     assert unnoticed < words * 0.05
 
 
 def anchors(page: Path) -> set[str]:
-    """List what a link may name of a page, as GitHub makes it from the headings."""
+    """List the anchors of a page, as GitHub makes them from headings."""
     headings = re.findall(r"^#+ (.*)", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -216,7 +216,7 @@ def test_links_lead_somewhere() -> None:
         target = page.parent / path if path else page
         assert target.exists(), (page, path)
         assert not anchor or anchor in anchors(target), (page, path, anchor)
-        # A page is not named for another one.
+        # A link text that is a file name names the link's target.
         assert not text.endswith(".md") or Path(text).name == target.name, (page, text)
 
 

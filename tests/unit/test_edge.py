@@ -1,4 +1,4 @@
-"""What an app's own image may not say at the edge, and what of the edge makes no new release."""
+"""Variables of an app's own image do not reach the edge, and the edge's settings release no app."""
 
 import json
 import os
@@ -66,7 +66,7 @@ def test_labels_of_the_edge_are_named() -> None:
 
 
 def release(environment: dict[str, str]) -> dict[str, Any]:
-    """Render the compose file of a release with an image of the app's own, a worker beside it."""
+    """Render the compose file of a release with its own Dockerfile and a worker."""
     templates = jinja2.Environment(  # noqa: S701 # it is not HTML
         loader=jinja2.FileSystemLoader(ROLE / "templates"), trim_blocks=True
     )
@@ -166,13 +166,13 @@ def test_a_change_of_the_edge_alone_releases_no_app(tmp_path: Path, own: dict) -
         },
     )
     assert found["entry"] == found["layout"] == found["edge"] == found["before"]
-    # nginx's image is the edge's alone, unless it is the app's relay as well.
+    # nginx's image belongs to the edge only, unless the app has a relay.
     assert (found["nginx"] != found["before"]) == ("dockerfile" in own)
-    # The negative control.
+    # Negative control.
     assert found["memory"] != found["before"]
 
 
-# Names that releases of earlier versions have, for recipe and templates of a test.
+# The IDs of releases that earlier versions made, with a test's recipe and templates.
 RELEASES = {
     "f21dc8876320": {},
     "3ac78e6f8f04": {
@@ -234,7 +234,7 @@ def test_an_upgrade_gives_no_release_another_name(tmp_path: Path) -> None:
 def test_whatever_the_container_with_the_host_names_says_is_part_of_its_name(
     tmp_path: Path,
 ) -> None:
-    """Compose recreates a container of the same name, and the site is away meanwhile."""
+    """Compose would recreate a container of the same name, with the site down meanwhile."""
     found = digests(
         tmp_path,
         {
@@ -259,6 +259,6 @@ def test_another_container_is_there_before_the_host_names_lose_theirs() -> None:
     template = environment.from_string(task["community.docker.docker_compose_v2"]["remove_orphans"])
     assert [template.render(item=item) for item in task["loop"]] == ["False", "True"]
     text = (ROLE / "templates/vhost/compose.yml.j2").read_text()
-    # Neither the service nor the container has a name that both could claim.
+    # The names of service and container both contain the ID, so they cannot collide.
     for line in ("  vhost-{{ __app_vhost_id }}:", "-vhost-{{ __app_vhost_id }}"):
         assert line in text

@@ -1,4 +1,4 @@
-"""What may become of an engine that somebody else set up, and what each version is told."""
+"""The Docker engine: settings that others made are kept, and options fit its version."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def test_major_version_is_read_from_what_engines_say(version: str, major: int) -
 def test_only_engines_from_25_on_are_told_a_start_interval(version: str, knows: bool) -> None:
     pace = health_pace(version)
     assert ("start_interval" in pace) is knows
-    # Without one, a start must not wait for an interval that is meant for the years after it.
+    # Without start_interval, the interval must be short, because a start waits for it.
     assert knows or int(pace["interval"].removesuffix("s")) <= 5
 
 
@@ -70,7 +70,7 @@ def test_options_of_one_log_driver_never_meet_another() -> None:
     merged = daemon_options(OURS, '{"log-driver": "journald"}')
     assert "log-opts" not in merged["options"]
     assert daemon_options(OURS, '{"log-opts": {"tag": "x"}}')["options"].get("log-driver") is None
-    # The same driver takes our limits.
+    # If it is the same driver, our limits are added.
     assert daemon_options(OURS, '{"log-driver": "json-file"}')["options"]["log-opts"]
 
 
@@ -80,7 +80,7 @@ def test_our_own_options_can_change_and_go_again() -> None:
     new = {"registry-mirrors": ["https://new.example"]}
     merged = daemon_options(new, text, json.dumps(old))
     assert merged["options"] == {"debug": True, "registry-mirrors": ["https://new.example"]}
-    # What somebody has changed since is theirs now.
+    # A value that was changed by hand is kept.
     text = json.dumps({"registry-mirrors": ["https://theirs.example"]})
     merged = daemon_options(new, text, json.dumps(old))
     assert merged["options"]["registry-mirrors"] == ["https://theirs.example"]
@@ -133,7 +133,7 @@ def test_only_the_known_key_of_dockers_archive_is_accepted(tmp_path: Path) -> No
     known, other = "A" * 40, "B" * 40
 
     def shown(*fingerprints: str) -> str:
-        """Write what gpg shows of keys that have a subkey each."""
+        """Return gpg's output for keys with a subkey each."""
         lines = "pub:-:255:22:01::::::scSC::\nfpr:::::::::{}:\nuid:-::::\nsub:-:\nfpr:::::::::{}:"
         return "\n".join(lines.format(key, "C" * 40) for key in fingerprints)
 

@@ -1,4 +1,4 @@
-"""What is shown of a failure: of an app's start, of a build, and of other programs' messages."""
+"""Reports of failures: of an app's start, of a build, and of other programs."""
 
 import importlib.machinery
 import importlib.util
@@ -60,7 +60,7 @@ def compose(text: str, who: str = "web-1") -> str:
 
 
 def test_a_start_that_failed_again_and_again_shows_its_traceback_once() -> None:
-    # What Docker's next starts said must not push the first one away.
+    # The output of Docker's restarts must not hide that of the first start.
     start = BANNER + WRITES + UNABLE
     shown = failure.failure_log(compose(start * 7 + BANNER)).splitlines()
     assert shown[:3] == ["web:", "Traceback (most recent call last):", "  ..."]
@@ -78,7 +78,7 @@ def test_the_end_of_a_log_without_traceback_is_shown_without_repeats() -> None:
     shown = failure.failure_log("\n".join([*lines, "gave up"]))
     assert shown == f"{lines[0]} (50 times)\ngave up"
     assert failure.failure_log("") == ""
-    # Rather a banner than nothing.
+    # A banner is better than nothing.
     assert failure.failure_log(BANNER).splitlines()[-1] == BANNER.splitlines()[-1]
 
 
@@ -354,7 +354,7 @@ def test_pip_is_not_left_to_try_for_minutes(tmp_path: Path, capsys: Any) -> None
     pip = tmp_path / "bin/pip"
     pip.parent.mkdir()
     line = "WARNING: Retrying: [Errno -3] Temporary failure in name resolution"
-    # It would print a line a minute; none comes after the third.
+    # pip would print a line per minute; the build is stopped after the third.
     pip.write_text(f"#!/bin/sh\nfor n in 1 2 3; do echo '{line}'; done\nexec sleep 600\n")
     pip.chmod(0o755)
     module.VENV = tmp_path
@@ -363,10 +363,10 @@ def test_pip_is_not_left_to_try_for_minutes(tmp_path: Path, capsys: Any) -> None
         module._pip("--requirement", "requirements.txt")
     assert os.times().elapsed - begun < 30
     assert "no resolver answers" in str(stopped.value) and "this Python" not in str(stopped.value)
-    # A name that is wrong is no fault of the resolver.
+    # A wrong host name is not the resolver's fault.
     (advice,) = module.advise(
         "Failed to resolve 'indx.example' ([Errno -2] Name or service not known)"
     )
     assert "no resolver" not in advice and "correct it in the list" in advice
-    # The negative control: what the index does not have is still the list's fault.
+    # Negative control: a package that the index does not have is still reported as such.
     assert "this Python" in " ".join(module.advise("No matching distribution found for flask==99"))

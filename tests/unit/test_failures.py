@@ -1,4 +1,4 @@
-"""What an operator reads when a task has failed."""
+"""What an operator reads after a failed task."""
 
 import os
 import subprocess
@@ -66,7 +66,7 @@ def test_a_failure_after_a_rollback_s_switch_does_not_ask_for_another_one() -> N
 
 
 def test_what_failed_before_the_look_at_a_switch_is_said(tmp_path: Path) -> None:
-    """Nginx may lead elsewhere because the step before could not have it read its files."""
+    """The routes may be wrong because the step before could not reload nginx."""
     [*_, stop] = yaml.safe_load((TASKS / "deploy/failed.yml").read_text())
     play = {
         "hosts": "localhost",
@@ -95,7 +95,7 @@ def test_what_failed_before_the_look_at_a_switch_is_said(tmp_path: Path) -> None
 
 
 def steps(file: str, noted: bool = False) -> list[tuple[str, bool]]:
-    """List the files of a run in order, and whether it goes on after a failure in them."""
+    """List the tasks files of a run in order, and whether the run goes on after a failure there."""
 
     def walk(tasks: list[dict[str, Any]], noted: bool) -> Iterator[tuple[str, bool]]:
         for task in tasks:
@@ -115,9 +115,9 @@ def test_what_fails_after_the_switch_ends_no_run_at_once(files: list[str]) -> No
     found = [step for file in files for step in steps(file)]
     names = [name for name, _ in found]
     switch = names.index("deploy/switch.yml")
-    # Verification takes the switch back and says so; the report is the end.
+    # verify.yml undoes the switch and reports that; unfinished.yml is the final report.
     own = {"deploy/verify.yml", "deploy/unfinished.yml"}
     assert own <= set(names[switch:])
     assert [name for name, noted in found[switch + 1 :] if not noted and name not in own] == []
-    # The negative control: what fails before the switch ends the run.
+    # Negative control: a failure before the switch ends the run.
     assert not any(noted for _, noted in found[: switch + 1])

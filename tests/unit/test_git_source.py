@@ -1,4 +1,4 @@
-"""What a git address brings, and what is said when it brings nothing."""
+"""Sources from a git address, and the messages when cloning fails."""
 
 import subprocess
 from pathlib import Path

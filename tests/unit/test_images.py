@@ -100,7 +100,7 @@ def test_names_are_there_for_a_role_that_runs_alone_by_its_tag() -> None:
 
 
 def debian_names(root: Path) -> dict[str, str]:
-    """Compute the names of the images that the role in a copy of the project would build."""
+    """Return the names of the images that the role in a copy of the project would build."""
     role = root / "roles/images"
     play = {
         "hosts": "localhost",
@@ -138,7 +138,7 @@ def test_an_image_gets_a_new_tag_when_its_content_changes_and_only_then(tmp_path
     (tmp_path / "images/nginx-proxy/src/dockergen/model.py").write_text("")
     after = debian_names(tmp_path)
     changed = {image for image in before if before[image] != after[image]}
-    # The companion stands on docker-gen's image.
+    # The companion's image is based on docker-gen's.
     assert changed == {"docker_gen", "nginx_proxy", "acme_companion"}
 
     versions = tmp_path / "roles/images/defaults/main/versions.yml"
@@ -176,7 +176,7 @@ def test_a_recipe_copies_what_stands_beside_it(recipe: Path) -> None:
 
 
 class FakeEngine(http.server.BaseHTTPRequestHandler):
-    """An engine that notes what it is asked to prune."""
+    """A Docker engine that records the prune requests."""
 
     protocol_version = "HTTP/1.1"
     pruned: list[dict[str, list[str]]] = []  # noqa: RUF012
@@ -197,7 +197,7 @@ class FakeEngine(http.server.BaseHTTPRequestHandler):
     do_GET = do_POST = answer  # noqa: N815
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Do not log."""
 
 
 def test_the_build_cache_is_cut_to_its_bound(tmp_path: Path) -> None:
@@ -243,5 +243,5 @@ def test_the_build_cache_is_cut_after_a_deploy_that_failed_as_well() -> None:
         task for task in playbook[-1]["tasks"] if task["name"] == "Deploy while holding the lock"
     )
     files = [t.get("ansible.builtin.include_role", {}).get("tasks_from") for t in block["always"]]
-    # After the lock was given back, which nothing that fails here may keep.
+    # Runs after the lock is released, so that a failure here cannot keep the lock.
     assert files == [None, "cache.yml"]

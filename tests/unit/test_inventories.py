@@ -1,4 +1,4 @@
-"""What holds for every inventory of the project, and for the secrets that git may hold."""
+"""Rules for every inventory of the project, and for secrets in git."""
 
 import json
 import re
@@ -21,7 +21,7 @@ class Encrypted(str):
 
 
 class Loader(yaml.SafeLoader):
-    """YAML with Ansible's tags."""
+    """Loads YAML with Ansible's tags."""
 
 
 Loader.add_constructor("!vault", lambda loader, node: Encrypted(loader.construct_scalar(node)))
@@ -37,21 +37,21 @@ def leaves(value: Any) -> Iterator[Any]:
 
 
 def is_secret_in_plaintext(value: Any) -> bool:
-    # An expression looks a secret up and is none; an empty value waits to be filled.
+    # An expression refers to a secret, and an empty value is a placeholder.
     return not (
         isinstance(value, Encrypted) or value == "" or re.fullmatch(r"\{\{.*\}\}", str(value), re.S)
     )
 
 
 def plaintext_secrets(repository: Path) -> list[str]:
-    """List the files of a git repository that hold secrets in plaintext."""
+    """List the files of a git repository that contain secrets in plaintext."""
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=repository, capture_output=True, text=True, check=True
     )
     found = []
     for name in filter(None, listed.stdout.split("\0")):
         file = repository / name
-        # A file may be removed and not yet committed.
+        # The file may have been removed without a commit.
         if not re.search(r"\.ya?ml(\.example)?$", name) or not file.is_file():
             continue
         text = file.read_text()
@@ -111,12 +111,12 @@ def variables(inventory: Path) -> dict[str, Any]:
 
 
 def named_in_example(indent: str) -> set[str]:
-    """Name the keys of the example at one depth, those in comments as well."""
+    """List the keys of the example at one indentation, including those in comments."""
     return set(re.findall(rf"^{indent}(?:# |- )?([a-z_]+):(?: |$)", EXAMPLE.read_text(), re.M))
 
 
 def example_keys() -> set[str]:
-    """Name the example's top-level keys, secrets and keys in comments as well."""
+    """List the example's top-level keys, including secrets and keys in comments."""
     vault = (EXAMPLE.parent / "vault.yml.example").read_text()
     return named_in_example("") | set(re.findall(r"^(?:# )?(vault_\w+):", vault, re.M))
 
@@ -126,7 +126,7 @@ def test_every_inventory_parses_and_names_no_key_that_the_example_does_not(
     inventory: Path,
 ) -> None:
     host = variables(inventory)
-    # Ansible's own, and those of the throwaway server and its test CA.
+    # Without Ansible's variables and those of the throwaway server and its test CA.
     given = {k for k in host if not re.match(r"ansible_|dev_|proxy_|inventory_", k)}
     assert given - example_keys() == set()
     app_keys = named_in_example("    ") | {"name"}
@@ -162,7 +162,7 @@ def test_staging_differs_from_prod_by_its_domains_and_its_ca() -> None:
 def test_every_inventory_has_what_the_edge_asks_for(inventory: Path) -> None:
     names = ("ca_uri", "ca_bundle", "email", "eab")
     asked = {"msg": {name: f"{{{{ __proxy_{name} }}}}" for name in names}}
-    # In prod and staging the secrets come from a vault of one's own.
+    # prod and staging need the user's own vault.
     done = subprocess.run(
         [
             *("ansible", "servers", "-i", inventory, "-e", "@roles/proxy/vars/main.yml"),

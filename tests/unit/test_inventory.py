@@ -53,7 +53,7 @@ def _servers() -> dict[frozenset[str], list[str]]:
 
 @functools.cache
 def _prerequisites() -> dict[str, list[str]]:
-    """Ask make which scenarios wait for which."""
+    """Read from make which scenarios wait for which."""
     command = ["make", "--print-data-base", "--question"]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
     rules = re.findall(r"^molecule-(\w+): ([^=\n]*)$", printed, re.MULTILINE)
@@ -79,7 +79,7 @@ def test_no_scenario_touches_the_server_of_make_up_or_part_of_another_scenarios(
     places = [_place("inventory/local"), *_servers()]
     uses = Counter(value for place in places for value in place)
     shared = {value for value, count in uses.items() if count > 1}
-    # Molecule gives each scenario an ephemeral folder of its own.
+    # Molecule gives each scenario its own ephemeral folder.
     assert {value for value in shared if "MOLECULE_EPHEMERAL_DIRECTORY" not in value} == set()
 
 
@@ -92,11 +92,11 @@ def test_scenarios_that_share_a_server_run_one_after_another() -> None:
 
 def test_a_scenario_begins_with_a_bare_server_or_with_any_that_is_up() -> None:
     for first, *others in _servers().values():
-        # Only the last scenario of a server may end with its removal.
+        # Only the last scenario on a server may destroy it at the end.
         assert _steps(first)[0] == "destroy"
         assert ("destroy" in _steps(first)[1:]) == (not others)
         for name in others:
-            # Molecule skips the first two for good once they were done, on whichever server.
+            # Molecule skips create and prepare once they were done on any server.
             assert not {"create", "prepare", "destroy"} & set(_steps(name))
             plays = [file.read_text() for file in (ROOT / "molecule" / name).glob("*.yml")]
             assert any(re.search(r"playbooks/dev\.yml|shared/up\.yml", play) for play in plays)
@@ -118,7 +118,7 @@ def test_every_step_of_a_scenario_runs() -> None:
     for file in ROOT.glob("molecule/*/molecule.yml"):
         steps = yaml.safe_load(file.read_text())["scenario"]["test_sequence"]
         for step, _, playbook in (step.partition(" ") for step in steps):
-            # Without a playbook by the step's own name Molecule leaves out all others of that step.
+            # Without a playbook named after the step, Molecule skips the step's other playbooks.
             for name in {f"{step}.yml", playbook or f"{step}.yml"}:
                 if step in ("prepare", "converge", "verify", "side_effect"):
                     own = (yaml.safe_load(file.read_text()).get("ansible") or {}).get("playbooks")

@@ -1,4 +1,4 @@
-"""IPv6: which servers have it, what the engine is told, and what the edge does with it."""
+"""IPv6: detection on servers, and the settings of Docker and the edge."""
 
 import pytest
 from engine import has_ipv6, ipv6_options, translates_ipv6

@@ -1,4 +1,4 @@
-"""The table that closes a server to containers, without nftables and an engine."""
+"""The nftables table that closes a server to containers, tested without nftables and Docker."""
 
 import importlib.machinery
 import importlib.util
@@ -79,7 +79,7 @@ def test_builds_reach_resolvers_and_what_the_operator_names() -> None:
     allowed = [
         "ip daddr { 10.0.0.2/32 } meta l4proto { tcp, udp } th dport 53 accept",
         "ip6 daddr { fd00::2/128 } meta l4proto { tcp, udp } th dport 53 accept",
-        # Overlapping networks in one set are an error for nft.
+        # nft refuses overlapping networks in one set.
         "ip daddr { 10.1.0.0/16 } accept",
         "ip6 daddr { fd01::/64 } accept",
     ]
@@ -119,7 +119,7 @@ def test_what_nft_refuses_is_named_without_the_rules(
     assert "br-" not in str(stopped.value)
 
 
-@pytest.mark.skipif(not shutil.which("nft"), reason="nft is not on this machine")
+@pytest.mark.skipif(not shutil.which("nft"), reason="needs nft")
 @pytest.mark.parametrize(
     "given",
     [
@@ -133,5 +133,5 @@ def test_nft_takes_the_table(given: dict[str, Any], tmp_path: Path) -> None:
     file.write_text(table(**given))
     done = subprocess.run(["nft", "--check", "-f", file], capture_output=True, text=True)
     if "Operation not permitted" in done.stderr:
-        pytest.skip("only root may ask nft")
+        pytest.skip("needs root")
     assert done.returncode == 0, done.stderr

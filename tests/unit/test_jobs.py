@@ -1,4 +1,4 @@
-"""Scheduled jobs: who runs, who is left out, and what is written down; docker only pretends."""
+"""Scheduled jobs: runs, skipped runs and their records, with a stand-in for docker."""
 
 import fcntl
 import importlib.machinery
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 FILE = Path(__file__).parents[2] / "roles/app/files/run-job"
-# Answers like the engine: `running` in the folder is a container of the last run.
+# Responds like Docker; the file `running` stands for a container of the last run.
 DOCKER = """#!/bin/sh
 echo "$@" >> "$FOLDER/calls"
 case $1 in
@@ -32,7 +32,7 @@ def _load() -> Any:
 
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The program, for an app `shop` with a job `tick`."""
+    """The program run-job, with an app `shop` that has a job `tick`."""
     module = _load()
     app = tmp_path / "apps/shop"
     (app / "jobs").mkdir(parents=True)
@@ -67,7 +67,7 @@ def test_a_run_is_written_down(job: Any, status: int, monkeypatch: Any, capsys: 
     found = record(job)
     assert found["started"] <= found["ended"] and found["exit_code"] == status
     assert found["skipped"] == 0
-    # While it ran, the record said so.
+    # The record said that the job was running.
     assert json.loads((job.folder / "meanwhile").read_text())["ended"] is None
     assert f"--project-name shop-abc --file {job.folder}/apps/shop/releases/abc/" in calls(job)
     assert "--name shop-job-tick web sh -c flask tick" in calls(job)
@@ -96,7 +96,7 @@ def test_a_job_that_still_runs_is_not_started_twice(job: Any, capsys: Any) -> No
 
 
 def test_a_container_that_outlived_its_runner_counts_as_a_run(job: Any) -> None:
-    """The job of an earlier version had its lock elsewhere, and a killed runner has none."""
+    """Earlier versions had the lock elsewhere, and a killed runner has none."""
     (job.folder / "running").write_text("true\n")
     job.run("shop", "tick")
     assert "compose" not in calls(job) and record(job)["skipped"] == 1
@@ -127,7 +127,7 @@ def test_a_link_in_the_place_of_the_lock_is_not_followed(job: Any) -> None:
 
 
 def test_the_lock_is_gone_with_its_process(job: Any) -> None:
-    """A runner that was killed must not stop the job for good."""
+    """A killed runner must not block the job forever."""
     code = f"""
 import importlib.machinery, importlib.util, os, pathlib
 loader = importlib.machinery.SourceFileLoader("run_job", {str(FILE)!r})
@@ -141,7 +141,7 @@ os._exit(9)
 
 
 def test_no_job_waits_for_a_lock_that_is_its_own(job: Any) -> None:
-    """A job may have any name; once it was that of the lock which guards all records."""
+    """A job may be named like the file that once was the lock of all records."""
     (job.folder / "apps/shop/jobs/records").write_text("flask tick\n")
     code = f"""
 import importlib.machinery, importlib.util, pathlib

@@ -1,4 +1,4 @@
-"""The load of deploys keeps every request, whatever became of it."""
+"""The load generator records every request, even failed ones."""
 
 import asyncio
 import ssl
@@ -17,7 +17,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Load:
 
 
 def outcome(load: Load, answer: SimpleNamespace | Exception) -> str:
-    """Send one request to a server that is played here, and tell what was kept of it."""
+    """Send one request to a simulated server, and return its recorded outcome."""
 
     async def request(*_: object, **__: object) -> SimpleNamespace:
         if isinstance(answer, Exception):
@@ -34,5 +34,5 @@ def outcome(load: Load, answer: SimpleNamespace | Exception) -> str:
 def test_a_request_that_ends_in_any_error_is_kept(load: Load) -> None:
     assert outcome(load, KeyError("a stream that the library forgot")).startswith("KeyError: ")
     assert outcome(load, SimpleNamespace(status=502, content=b"")) == "status 502"
-    # The negative control.
+    # Negative control.
     assert outcome(load, SimpleNamespace(status=200, content=b"")) == "ok"

@@ -1,4 +1,4 @@
-"""What `make test` runs side by side. The programs that it calls are fakes."""
+"""The parallel runs of `make test`, with fakes for the programs that it calls."""
 
 import itertools
 import os
@@ -46,7 +46,7 @@ class Project:
         file.chmod(0o755)
 
     def make(self, *arguments: str, broken: str = "") -> subprocess.Popen[str]:
-        """Start make; a scenario may be broken."""
+        """Start make; the scenario `broken` fails."""
         return subprocess.Popen(
             ["make", *arguments],
             cwd=self.root,
@@ -57,7 +57,7 @@ class Project:
         )
 
     def log(self) -> list[str]:
-        """List what Molecule was asked, and when it was done."""
+        """List the beginning and the end of each call of Molecule."""
         return (self.root / "log.txt").read_text().splitlines()
 
 
@@ -74,11 +74,11 @@ def test_each_output_is_in_one_piece(project: Project) -> None:
     for first in [line for line in lines if line.endswith(", first line")]:
         last = first.replace("first", "last")
         assert lines[lines.index(first) + 1] == last
-    # Docker and the images of servers come first.
+    # Docker and the servers' images are prepared first.
     assert project.log()[0] == "booted"
     ran = [line.split()[1] for line in project.log() if line.startswith("test ")]
     assert len(set(ran)) == 11
-    # They did run side by side: some scenario began while another one was at work.
+    # They did run in parallel: a scenario began while another one was running.
     begins = [line.endswith("begins") for line in project.log()]
     assert any(one and two for one, two in itertools.pairwise(begins))
     assert {"test-app runs", "test-vagrant runs", "ansible-lint runs"} <= set(lines)
@@ -98,7 +98,7 @@ def test_a_failed_scenario_fails_the_run_whose_servers_are_removed(project: Proj
     output, _ = make.communicate()
     assert make.returncode != 0
     assert "molecule-browser] Error 1" in output
-    # The next one on its server does not begin.
+    # The next scenario on that server does not start.
     assert "test hostile begins" not in project.log()
     assert {"destroy default ends", "destroy deploy ends"} <= set(project.log())
 

@@ -1,4 +1,4 @@
-"""Pinning, against a registry that speaks as Docker Hub does."""
+"""Pinning of images, against a registry that behaves like Docker Hub."""
 
 import hashlib
 import importlib.util
@@ -34,7 +34,7 @@ def pin() -> ModuleType:
 
 
 class Registry(BaseHTTPRequestHandler):
-    """Gives a token to anybody, and images to whoever has it."""
+    """A registry that gives tokens to all clients, and images to clients with a token."""
 
     def do_GET(self) -> None:
         token = self.path.startswith("/token?")
@@ -57,7 +57,7 @@ class Registry(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Do not log."""
 
 
 @pytest.fixture

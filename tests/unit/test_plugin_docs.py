@@ -1,4 +1,4 @@
-"""What `ansible-doc` shows of modules, actions, filters and roles is complete and true."""
+"""The output of `ansible-doc` for modules, actions, filters and roles is complete and correct."""
 
 import ast
 import importlib.util
@@ -23,12 +23,12 @@ ACTIONS = sorted(file.stem for file in (PLUGINS / "action").glob("*.py"))
 MODULES = sorted({file.stem for file in (PLUGINS / "modules").glob("*.py")} - set(ACTIONS))
 CALLBACKS = sorted(file.stem for file in ROOT.glob("*/callback/*.py"))
 ROLES = sorted(role.name for role in (ROOT / "roles").iterdir())
-# What an option says beside its description. Any other key is what a cut description leaves.
+# Keys of an option besides its description. Any other key comes from a description cut at a comma.
 KEYS = {"type", "elements", "required", "default", "choices", "options"}
 
 
 def ansible_doc(*arguments: str) -> str:
-    """Run ansible-doc in the project's folder, where it may warn of nothing."""
+    """Run ansible-doc in the project's folder, without warnings."""
     done = subprocess.run(
         [Path(sys.executable).with_name("ansible-doc"), *arguments],
         capture_output=True,
@@ -64,13 +64,13 @@ FILTERS = filters()
 
 @pytest.fixture(scope="module")
 def docs() -> dict[str, dict[str, Any]]:
-    """Ask ansible-doc about all modules, actions and filters, by kind and name."""
+    """Read the documentation of all modules, actions and filters, by kind and name."""
     modules = json.loads(ansible_doc("-j", *MODULES, *ACTIONS))
     return {"module": modules, "filter": json.loads(ansible_doc("-j", "-t", "filter", *FILTERS))}
 
 
 def spec_of(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Run a module up to where it says which options it takes."""
+    """Run a module until it creates its AnsibleModule, and return the argument spec."""
     given: list[dict[str, Any]] = []
 
     def take(argument_spec: dict[str, Any], **others: Any) -> None:
@@ -84,7 +84,7 @@ def spec_of(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> dict[str, An
 
 
 def comparable(options: dict[str, Any]) -> dict[str, Any]:
-    """Reduce documented options or an argument spec to what both say."""
+    """Reduce documented options or an argument spec to the keys that both have."""
     return {
         name: {
             "type": option["type"],
@@ -126,7 +126,7 @@ def test_the_documented_results_of_a_module_are_those_it_gives(
             is_all = is_all and None not in names
             given |= names - {None, "changed", "msg"}
     documented = set(docs["module"][name]["return"] or {})
-    # Where a result is put together elsewhere, its keys cannot be read here.
+    # The keys of a result that is built elsewhere cannot be read here.
     assert documented == given if is_all else documented >= given
 
 
@@ -193,14 +193,14 @@ def test_nothing_documented_is_cut(docs: dict[str, dict[str, Any]]) -> None:
 
 
 def test_no_markup_ends_at_a_bracket_that_belongs_to_it() -> None:
-    # In V(), O() and E() a backslash before the bracket prevents that; C() has no such way.
+    # V(), O() and E() allow a backslash before the bracket; C() does not.
     files = [*PLUGINS.rglob("*.py"), *PLUGINS.rglob("*.yml"), *ROOT.glob("roles/*/meta/*.yml")]
     cut = re.compile(r"\bC\([^)]*\(|\b[VOE]\((?:[^\\)]|\\.)*[^\\]\(\)")
     assert [file for file in files if cut.search(file.read_text())] == []
 
 
 def test_ansible_doc_shows_every_page_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The text is made by other code than the JSON, which leaves markup and gaps as they are."""
+    """Other code makes the text than the JSON, which keeps markup and gaps as they are."""
     monkeypatch.setenv("ANSIBLE_CALLBACK_PLUGINS", "plugins/callback:bench/callback")
     wanted = {"module": MODULES + ACTIONS, "callback": CALLBACKS, "filter": FILTERS, "role": ROLES}
     for kind, names in wanted.items():

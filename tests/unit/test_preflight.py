@@ -1,4 +1,4 @@
-"""One case a rule, and what a run of the playbook prints."""
+"""Preflight: a case for each rule, and the output of a run."""
 
 import copy
 import datetime
@@ -85,7 +85,7 @@ def findings(values: dict[str, Any], environment: str = "prod", **more: Any) -> 
 
 
 def change(values: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
-    """Set what a dotted path names; ``...`` removes it."""
+    """Set the value at a dotted path; ``...`` removes it."""
     changed = copy.deepcopy(values)
     *way, last = [int(part) if part.isdigit() else part for part in path.split(".")]
     spot: Any = changed
@@ -105,7 +105,7 @@ def test_good_values_pass(source: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "variable", "wrong"),
     [
-        # required ones
+        # required values
         ("acme_email", ..., "acme_email", "is missing"),
         ("acme_email", "", "acme_email", "is missing"),
         ("acme_email", "ops", "acme_email", "is not a valid e-mail address"),
@@ -128,11 +128,11 @@ def test_good_values_pass(source: Path) -> None:
         ("apps.0.name", "s" * 32, "apps[0].name", "is not a valid app name"),
         ("apps.0.name", "a b", "apps[0].name", "is not a valid app name"),
         ("apps.0.name", "shop\n", "apps[0].name", "is not a valid app name"),
-        # ... that Docker refuses for an image
+        # names that Docker refuses for an image
         ("apps.0.name", "shop-", "apps[0].name", "is not a valid app name"),
         ("apps.0.name", "a___b", "apps[0].name", "is not a valid app name"),
         ("apps.0.name", "a-_b", "apps[0].name", "is not a valid app name"),
-        # ... that somebody else has
+        # names that are taken
         ("apps.0.name", "edge", "apps.edge.name", "is reserved for"),
         ("apps.0.name", "shop-db", "apps.shop-db.name", "is reserved for"),
         ("apps.0.name", "shop-vhost", "apps.shop-vhost.name", "is reserved for"),
@@ -564,7 +564,7 @@ def test_the_example_address_is_not_waited_for() -> None:
 
 
 class Authority:
-    """Makes chains of certificates, as an authority would."""
+    """Makes chains of certificates, like a CA."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -881,7 +881,7 @@ def test_any_printable_character_of_a_secret_survives(tmp_path: Path) -> None:
     assert (url.hostname, url.port, url.path, url.query) == ("db", 5432, "/shop", "")
     assert urllib.parse.unquote(url.password or "") == secret
 
-    # The entrypoint exports what the file holds, byte by byte.
+    # The entrypoint exports the content of the file byte by byte.
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets/SECRET_KEY").write_text(secret)
     script = (ROOT / "roles/app/files/recipe/runtime/entrypoint").read_text()
@@ -911,7 +911,7 @@ def test_a_run_about_one_app_is_not_stopped_by_another_one(source: Path) -> None
         broken = [Finding("apps[1].init", "cannot be computed", "")]
         return [f.variable for f in concerning(site, broken + check_site(site))]
 
-    # What it shares with another one is its own matter.
+    # A domain that it shares with another app is reported as well.
     assert about("shop") == ["apps.shop.domains"]
     assert set(about("shop, blog")) == {*everything, "apps[1].init"}
     assert "apps.blog.domains" in about("blog")
@@ -1020,7 +1020,7 @@ def test_a_vaulted_value_without_its_passphrase_is_one_of_the_problems(tmp_path:
     without = preflight()
     assert refused in without
     assert "acme_ca = 'x': is neither a known authority nor a URL" in without
-    # The negative control.
+    # Negative control.
     assert refused not in preflight("--vault-password-file", str(tmp_path / "right"))
 
 
@@ -1064,7 +1064,7 @@ def test_builds_on_the_host_s_network_are_warned_of(source: Path) -> None:
     found = [finding for finding in findings(values) if finding.variable == "build_network"]
     assert [finding.warning for finding in found] == [True]
     assert "127.0.0.1" in found[0].wrong
-    # A throwaway server has nothing that a build could reach.
+    # A throwaway server has nothing that a build must not reach.
     assert findings(values, environment="local") == []
     assert findings({**values, "dev_server": "flask-vps-dev"}) == []
     assert findings({**good(source), "build_network": "default"}) == []
@@ -1084,6 +1084,6 @@ def test_build_secrets_are_for_a_dockerfile_of_the_app_s_own(source: Path) -> No
     [found] = findings({**values, "apps": [ours]})
     assert found.warning
     assert "without dockerfile" in found.wrong
-    # What is asked for, and is not there, would leave the build without it.
+    # A build secret that is requested but not set would be missing in the build.
     [found] = findings({**values, "apps": [own]})
     assert (found.variable, found.warning) == ("apps.shop.build_secrets", True)

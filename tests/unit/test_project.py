@@ -1,4 +1,4 @@
-"""The files at the root: versions, the collection, updates, editors, linters, issues."""
+"""The files in the project's root: versions, collection, updates, editors, linters, issues."""
 
 import configparser
 import json
@@ -20,7 +20,7 @@ DIGEST = f"sha256:{'0' * 64}"
 
 
 def tracked() -> list[Path]:
-    """List the files that git tracks, without links."""
+    """List the files that git tracks, without symbolic links."""
     done = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -58,7 +58,7 @@ def test_changes_are_sorted_by_kind() -> None:
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The collection, built where there are secrets and leftovers, and installed."""
+    """The collection, built from a folder with secrets and leftovers, and installed."""
     source = tmp_path_factory.mktemp("source")
     for file in tracked():
         target = source / file.relative_to(ROOT)
@@ -127,7 +127,7 @@ def test_collection_depends_on_what_the_playbooks_use() -> None:
 
 
 def found_by(manager: dict[str, Any], file: str, text: str) -> dict[str, str]:
-    """Find what a regex manager of Renovate finds in a file: the version of each dependency."""
+    """Return the versions that a regex manager of Renovate finds in a file, by dependency."""
     patterns = [pattern.strip("/") for pattern in manager["managerFilePatterns"]]
     if not any(re.search(pattern, file) for pattern in patterns):
         return {}
@@ -165,7 +165,7 @@ def test_renovate_finds_each_version_of_a_python_package() -> None:
             for package, version in found_by(manager, name, file.read_text()).items():
                 found.setdefault(package, set()).add(version)
     assert found.keys() == {"pdm", "pdm-backend", "uv", "uwsgi"}
-    # Both places that name it agree.
+    # All places agree on a version.
     assert all(len(versions) == 1 for versions in found.values()), found
 
 

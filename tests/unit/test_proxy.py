@@ -1,4 +1,4 @@
-"""The edge's compose file: what each image needs, and what it must not have."""
+"""The edge's compose file: the needs and the limits of each image."""
 
 import json
 import re
@@ -21,7 +21,7 @@ TMP = "/tmp"  # noqa: S108
 
 
 def compose(layout: str, **values: Any) -> dict[str, Any]:
-    """Render and read the compose file of a layout."""
+    """Render and parse the compose file of a layout."""
     environment = jinja2.Environment(  # noqa: S701 # it is not HTML
         loader=jinja2.FileSystemLoader(ROLE / "templates"),
         trim_blocks=True,
@@ -94,7 +94,7 @@ def test_read_only_containers_can_write_where_the_upstream_images_do(layout: str
         TMP,
         "/usr/share/nginx/html",
     } <= writable(services["acme-companion"])
-    # Without this their entrypoints copy a file into the image.
+    # Without it, the entrypoint writes a file to the read-only root file system.
     assert generated["environment"]["DHPARAM_SKIP"] == "true"
 
 
@@ -110,7 +110,7 @@ def test_the_companion_finds_whom_to_tell_in_each_layout() -> None:
     split, single = (compose(layout)["services"] for layout in ("split", "single"))
     assert nginx in split["nginx"]["labels"] and nginx in single["nginx"]["labels"]
     assert docker_gen in split["docker-gen"]["labels"]
-    # With the label it would only send SIGHUP, which ends forego.
+    # With the label, the companion would send SIGHUP, which ends forego.
     assert docker_gen not in single["nginx"]["labels"]
 
 
@@ -130,13 +130,13 @@ def test_nginx_finishes_its_requests_where_it_shares_a_container() -> None:
 
 def test_a_site_outlives_a_short_absence_of_the_container_with_its_names() -> None:
     command = compose("split")["services"]["docker-gen"]["command"]
-    # compose would replace a single dollar sign.
+    # Compose would interpolate a single dollar sign.
     assert command == [*DOCKER_GEN[:3], "2s:4s", "label=$$NGINX", "/app/nginx.tmpl"]
     assert docker_gen_waits(["docker-gen", "-watch"], "2s:4s") == ["docker-gen", "-watch"]
-    # Our own image has the option, too.
+    # Our own image has the same option.
     recipe = (IMAGES / "nginx-proxy/Dockerfile").read_text()
     assert '"-wait", "' in recipe
-    # Check mode may find no image.
+    # In check mode there may be no image.
     assert compose("split", __proxy_docker_gen={"images": []})["services"]["docker-gen"]
 
 
@@ -174,7 +174,7 @@ def test_connections_outlive_a_reload_where_nginx_can(version: str, kept: bool) 
 
 
 def shared(**values: Any) -> str:
-    """Render what all sites share."""
+    """Render the configuration that all sites share."""
     environment = jinja2.Environment(  # noqa: S701 # it is not HTML
         loader=jinja2.FileSystemLoader(ROLE / "templates"),
         trim_blocks=True,
@@ -196,7 +196,7 @@ def shared(**values: Any) -> str:
 
 
 def look_up(variable: str, key: str) -> str:
-    """Look a value up as nginx does in a map."""
+    """Look up a value in one of nginx's maps."""
     rules = re.search(rf"map \S+ \${variable} \{{(.*?)\n\}}", shared(), re.DOTALL)
     assert rules
     default = key
@@ -208,7 +208,7 @@ def look_up(variable: str, key: str) -> str:
             if re.search(pattern[3:-1], key, re.IGNORECASE):
                 return value
         elif pattern.startswith('"~'):
-            # Python writes named groups in its own way.
+            # Python has another syntax for named groups.
             found = re.search(pattern[2:-1].replace("(?<", "(?P<"), key)
             if found:
                 return found[value.removeprefix("$")]

@@ -1,4 +1,4 @@
-"""How the all-in-one container stops, with a stand-in for forego and for nginx."""
+"""Stopping the all-in-one container, with stand-ins for forego and nginx."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "roles/proxy/files/quit-gracefully"
-# As nginx does: SIGQUIT lets a request in flight finish, SIGTERM does not.
+# Like nginx: SIGQUIT lets a request in flight finish, SIGTERM does not.
 NGINX = """
 import os, pathlib, signal, sys, time
 folder = pathlib.Path(sys.argv[1])
@@ -26,7 +26,7 @@ for number in (signal.SIGQUIT, signal.SIGTERM):
 while True:
     time.sleep(1)
 """
-# As `forego start -r` does: starts nginx again when it ends, and hands it SIGTERM.
+# Like `forego start -r`: restarts nginx when it ends, and forwards SIGTERM.
 FOREGO = """
 import os, signal, sys, time
 def stop(*_):
@@ -59,11 +59,11 @@ def test_requests_in_flight_finish_although_forego_cuts_them_off(
     try:
         _appears(tmp_path / "nginx.pid")
         container.send_signal(signal.SIGTERM)
-        # The status is that of the command.
+        # The exit code is that of the command.
         assert container.wait(timeout=20) == 7
     finally:
         container.kill()
-    # Without the wrapper is the negative control.
+    # Negative control: without the wrapper the request is cut off.
     assert (tmp_path / "finished").exists() == wrapped
 
 

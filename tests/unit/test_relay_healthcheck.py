@@ -1,4 +1,4 @@
-"""The relay's health check: what drains is well, what is gone is not."""
+"""The relay's health check: draining is healthy, a missing app is not."""
 
 import socket
 import subprocess
@@ -16,17 +16,17 @@ SCRIPT = Path(__file__).parents[2] / "roles/app/files/recipe/runtime/relay-healt
 def test_a_relay_that_finishes_its_last_requests_is_well(
     tmp_path: Path, title: str, well: bool
 ) -> None:
-    # Nobody listens where this was bound.
+    # A port on which nothing listens.
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
     script = SCRIPT.read_text().replace("/dev/tcp/127.0.0.1/8000", f"/dev/tcp/127.0.0.1/{port}")
-    # The processes of this machine are none of its business.
+    # Let the script see other processes than those of this machine.
     script = script.replace("/proc/[0-9]*/cmdline", f"{tmp_path}/[0-9]*/cmdline")
     for number, name in enumerate(["nginx: master process nginx", title]):
         (tmp_path / str(number)).mkdir()
         (tmp_path / f"{number}/cmdline").write_text(f"{name}\0\0\0")
-    # A process that ended meanwhile.
+    # A process that has ended meanwhile.
     (tmp_path / "9").mkdir()
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode == 0) == well, done
@@ -52,7 +52,7 @@ def test_what_the_relay_answers_is_told(answer: bytes, well: bool, said: str) ->
         )
         connection, _ = listener.accept()
         with connection:
-            # bash sends line by line.
+            # bash sends each line separately.
             asked = b""
             while not asked.endswith(b"\r\n\r\n"):
                 asked += connection.recv(4096)

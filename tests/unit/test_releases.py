@@ -1,4 +1,4 @@
-"""Releases: which there are, which one is live, which one comes next; and the lock."""
+"""Releases: their states, the live one, the target of a rollback; and the lock."""
 
 import importlib.util
 import json
@@ -36,7 +36,7 @@ ENTRY = {"name": "shop", "domains": ["shop.test"], "module": "shop:app"}
 
 
 class Server:
-    """The folders of an app as they are on a server."""
+    """The folders of an app on a server."""
 
     def __init__(self, root: Path) -> None:
         self.dir, self.routes, self.static = root / "app", root / "routes", root / "static"
@@ -76,7 +76,7 @@ def server(tmp_path: Path) -> Server:
 
 
 def test_what_an_app_could_write_never_says_which_release_is_live(server: Server) -> None:
-    """In the layout of before the app owned the folder with the link; root's own record counts."""
+    """In the old layout the app owned the folder with the link; only root's link counts."""
     sockets = server.routes.parent / "sockets"
     sockets.mkdir()
     (sockets / "current.sock").symlink_to("/sockets/another/app.sock")
@@ -103,7 +103,7 @@ def test_a_release_whose_record_was_lost_ends_a_rollback_with_a_reason(server: S
         server.record(name)
         server.switch(name)
         (server.dir / f"releases/{name}/release.json").unlink()
-    # Leaving the first one has written down when it was in service, and nothing else.
+    # The switch away from the first release recorded only when it was live.
     error = app.rollback_target(server.info(), "shop", "a")["error"]
     assert "release.json was lost" in error
 
@@ -163,7 +163,7 @@ def test_a_second_rollback_goes_further_back(server: Server) -> None:
     server.switch("b", rolled_back=True)
     assert server.states()["c"] == "rolled back"
     assert server.info()["previous"] == "a"
-    # Deployed again, it is as good as any.
+    # After another deploy it is a normal release again.
     server.switch("c")
     assert server.states()["c"] == "live"
     assert server.info()["previous"] == "b"
@@ -217,7 +217,7 @@ def test_what_stays_after_a_rollback_keeps_its_static_files(server: Server) -> N
     server.switch("h", kept=server.info()["served"])
     stay = {*"abcdefg"} - set(server.info(keep=5)["stale"])
     assert {link.readlink().name for link in server.static.glob("kept-*")} == stay
-    # The negative control: the youngest five are others.
+    # Negative control: these are not just the youngest five.
     assert set(youngest[:5]) != stay
 
 
@@ -235,11 +235,11 @@ def test_status_is_a_table(server: Server) -> None:
     [
         ({"Status": "running", "ExitCode": 0}, 0, ""),
         ({"Status": "exited", "ExitCode": 3}, 0, "ended with exit code 3"),
-        # Docker has started it again, so its state says 0.
+        # Docker has restarted it, so its state says 0.
         ({"Status": "running", "ExitCode": 0}, 1, "its container web ended with exit code 22"),
         ({"Status": "restarting", "ExitCode": 0}, 0, "ended with exit code 22"),
         ({"Status": "exited", "ExitCode": 137, "OOMKilled": True}, 0, "raise memory_mb"),
-        # A worker was killed, and another one has taken its place.
+        # A worker process was killed and replaced.
         ({"Status": "running", "ExitCode": 0, "OOMKilled": True}, 0, ""),
     ],
 )
@@ -262,7 +262,7 @@ def test_a_container_that_ended_is_known(
     [
         ("oom \ndie 137\ndie 0\n", "ran out of memory: raise memory_mb"),
         ("die 127\n", "exit code 127 (its command was not found)"),
-        # The engine keeps only so many events; better none than a wrong number.
+        # Docker keeps a limited number of events; no exit code is better than a wrong one.
         ("", "its container web ended"),
     ],
 )
@@ -279,7 +279,7 @@ def test_the_lock_has_one_holder(tmp_path: Path) -> None:
     path, me, other = tmp_path / "lock", {"id": "me"}, {"id": "other"}
     assert lock_file.take(path, me, None) == me
     assert lock_file.take(path, other, None) == me
-    # Taken over from whom it was read, and from nobody else.
+    # A lock is taken over only from the owner that was read before.
     assert lock_file.take(path, other, {"id": "third"}) == me
     assert lock_file.take(path, other, me) == other
     assert json.loads(path.read_text()) == other
@@ -299,13 +299,13 @@ def test_a_holder_on_another_machine_is_gone_once_it_is_silent() -> None:
     here = "here pid:[1]"
     assert not lock_action.is_gone(there, here, lock_action.EXPIRY_SECONDS - 1)
     assert lock_action.is_gone(there, here, lock_action.EXPIRY_SECONDS + 1)
-    # One of an older release of this project renews nothing.
+    # A lock of an older version of this project is never renewed.
     old = {"host": "there", "pid": 1, "started": "x"}
     assert not lock_action.is_gone(old, here, lock_action.EXPIRY_SECONDS + 1)
 
 
 def test_two_machines_of_one_name_are_told_apart() -> None:
-    """Their first processes are in namespaces of the same name; each boot has a name of its own."""
+    """The namespaces of their first processes have the same name, but each boot has its own ID."""
     here = lock_action.machine()
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     other = here.replace(boot, "0c9c1d7c-0000-4000-8000-000000000000")
@@ -328,7 +328,7 @@ def test_a_lock_without_content_expires_as_well(tmp_path: Path, text: str) -> No
 
 
 def _locked_run(lock: Path, *tasks: dict) -> list[dict]:
-    """Give a play that takes the lock on this machine and then does `tasks`."""
+    """Return a play that takes the lock on this machine and then runs `tasks`."""
     take = {"state": "taken", "path": str(lock), "renew_seconds": 0.5}
     return [
         {
@@ -370,7 +370,7 @@ def test_a_run_renews_its_lock_until_it_ends(tmp_path: Path) -> None:
     done = _play(tmp_path, _locked_run(lock, old, {"ansible.builtin.pause": {"seconds": 3}}))
     assert done.returncode == 0, done.stdout
     assert time.time() - lock.stat().st_mtime < 60
-    # It was not given back, as by a run that is killed, and nobody renews it any more.
+    # As after a killed run, the lock is still there, but not renewed any more.
     time.sleep(1.5)
     os.utime(lock, (0, 0))
     time.sleep(1.5)
@@ -426,7 +426,7 @@ def test_a_deploy_stops_no_job_and_the_database_last() -> None:
     ]
     assert app.containers_of(found, "shop", but="new") == ["relay", "web", "worker-mail"]
     assert "job" in app.containers_of(found, "shop")
-    # Who removes the app begins with its host names, whatever their container is called.
+    # Removing the app begins with the container of its host names, whatever its name is.
     found.append(
         {
             "Names": ["/shop-vhost-0123456789ab"],

@@ -1,4 +1,4 @@
-"""What nginx tells an app of a request: rendered for both protocols."""
+"""The request headers that nginx passes to an app, for both protocols."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ CLAIMS = VARS["__app_claims_of_anybody"] + VARS["__app_claims_of_a_proxy"]
 
 
 def render(name: str, kind: str) -> str:
-    """Render a file of a site."""
+    """Render a template of a site."""
     environment = jinja2.Environment(  # noqa: S701 # it is not HTML
         loader=jinja2.FileSystemLoader(ROLE / "templates"),
         trim_blocks=True,
@@ -33,7 +33,7 @@ def render(name: str, kind: str) -> str:
 
 
 def headers(text: str) -> dict[str, str]:
-    """Read which request headers a location sets, by their names as variables of WSGI."""
+    """Return the request headers that a location sets, by their names in WSGI."""
     http = re.findall(r"proxy_set_header (\S+) (.+);", text)
     uwsgi = re.findall(r"uwsgi_param HTTP_(\S+) (.+);", text)
     return {n.upper().replace("-", "_"): v.removesuffix(" if_not_empty") for n, v in http + uwsgi}
@@ -55,7 +55,7 @@ def test_no_claim_of_a_client_passes(name: str, kind: str) -> None:
 
 def test_the_two_protocols_say_the_same() -> None:
     uwsgi, http = (headers(render("vhost/_location_override.j2", k)) for k in ("uwsgi", "http"))
-    # nginx itself ends chunked bodies over HTTP, and the upgrade is for WebSockets.
+    # Over HTTP nginx decodes chunked bodies itself, and only HTTP supports WebSockets.
     uwsgi.pop("TRANSFER_ENCODING")
     for name in ("UPGRADE", "CONNECTION"):
         assert http.pop(name) == f"$flask_vps_{name.lower()}"

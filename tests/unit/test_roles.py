@@ -1,4 +1,4 @@
-"""What holds for every role: specs, defaults, READMEs and size agree with each other."""
+"""Rules for every role: specs, defaults and READMEs agree, and files are short."""
 
 import re
 import subprocess
@@ -21,17 +21,17 @@ ROLES = sorted((ROOT / "roles").iterdir())
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 def test_every_variable_is_documented_and_has_a_default_or_is_required(role: Path) -> None:
     specs = yaml.safe_load((role / "meta/argument_specs.yml").read_text())["argument_specs"]
-    # What belongs to no role alone is written down in an entry point without tasks.
+    # The entry point `inventory` has no tasks; it documents variables that roles share.
     specs.pop("inventory", None)
     options = {n: o for spec in specs.values() for n, o in spec.get("options", {}).items()}
     files = [*role.glob("defaults/main.yml"), *role.glob("defaults/main/*.yml")]
     defaults = {name for file in files for name in yaml.safe_load(file.read_text())}
     required = {name for name, option in options.items() if option.get("required")}
-    # An entry point of its own may take what the role's main computes.
+    # Other entry points may take what the role's main entry point computes.
     computed = {"images_base_tag"}
     assert defaults | required == set(options) - computed
     assert not defaults & required
-    # Other roles' variables cannot be meant.
+    # Options must begin with the role's name.
     assert [name for name in options if not name.startswith(f"{role.name}_")] == []
 
 
@@ -45,7 +45,7 @@ def test_every_documented_variable_has_an_effect(role: Path) -> None:
         for file in ROOT.glob(pattern)
         if file.is_file() and file.parent.name != "meta"
     ]
-    # In a file of defaults each name stands at the beginning of its own line.
+    # The definitions in files of defaults do not count as uses.
     text = "\n".join(re.sub(r"(?m)^\w+:", "", file.read_text(errors="replace")) for file in users)
     assert [name for name in names if not re.search(rf"\b{name}\b", text)] == []
 
@@ -69,9 +69,9 @@ def test_a_variable_that_an_inventory_may_set_is_overruled_by_no_playbook() -> N
         for file in ROOT.glob("roles/*/defaults/**/*.yml")
         for name in yaml.safe_load(file.read_text())
     }
-    # Each app has its own, and a rollback takes the image that the release was built on.
+    # These differ for each app, and a rollback uses the image of the release.
     own = {"app_deploy_key", "app_operator", "app_python_image", "app_secrets"}
-    # Options of other entry points are the playbooks', and preflight refuses them in an inventory.
+    # Playbooks set the options of other entry points; preflight refuses them in an inventory.
     specs = yaml.safe_load((ROOT / "roles/app/meta/argument_specs.yml").read_text())
     of_main = specs["argument_specs"]["main"]["options"]
     own |= {name for name in defaults if name.startswith("app_")} - set(of_main)
@@ -116,7 +116,7 @@ def test_collections_that_are_used_are_required() -> None:
         for file in (ROOT / folder).rglob("*")
         if file.suffix in {".yml", ".j2"}
     ]
-    # A module, a filter or a lookup by its full name; Ansible's own collection needs no line.
+    # The full name of a module, filter or lookup; ansible.builtin is not listed as a requirement.
     name = re.compile(r"\b((?:ansible\.posix|community\.\w+))\.\w+")
     used = {found for file in files for found in name.findall(file.read_text())}
     wanted = yaml.safe_load((ROOT / "requirements.yml").read_text())["collections"]
@@ -128,7 +128,7 @@ ROLE_INCLUDES = {f"ansible.builtin.{name}" for name in ("import_role", "include_
 
 
 def tasks_of(file: Path) -> Iterator[dict[str, Any]]:
-    """Yield each task of a file, and those of its blocks."""
+    """Yield each task of a file, including those in blocks."""
 
     def walk(node: Any) -> Iterator[dict[str, Any]]:
         for item in node if isinstance(node, list) else []:

@@ -1,4 +1,4 @@
-"""No word of a source is run by git, whatever the source looks like."""
+"""git runs no program that a source names, whatever the source contains."""
 
 import os
 import re
@@ -36,7 +36,7 @@ def repository(folder: Path) -> Path:
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
-    """Leave a mark when it is run."""
+    """A program that leaves a mark when it is run."""
     file = tmp_path / "program"
     file.write_text(f"#!/bin/sh\ntouch {tmp_path / MARK}\ncat\n")
     file.chmod(0o755)
@@ -64,7 +64,7 @@ def hostile_config(program: Path) -> str:
 
 
 def pretend(folder: Path, program: Path) -> Path:
-    """Make a folder that git takes for a repository, of ordinary files."""
+    """Make a folder of ordinary files that git takes for a repository."""
     made = repository(folder.with_name(f"{folder.name}-origin"))
     for name in ("HEAD", "index", "objects", "refs"):
         source, target = made / ".git" / name, folder / name
@@ -82,7 +82,7 @@ def pack(source: Path, **options: str) -> dict:
 
 def test_a_folder_that_looks_like_a_repository_is_refused(tmp_path: Path, program: Path) -> None:
     folder = pretend(tmp_path / "source", program)
-    # The negative control: this is how the archive was described before.
+    # Negative control: earlier versions ran this.
     subprocess.run(["git", "-C", folder, "status"], capture_output=True, check=False)
     assert (tmp_path / MARK).exists()
     (tmp_path / MARK).unlink()
@@ -161,7 +161,7 @@ def test_nor_do_those_of_a_submodule_or_of_a_clone_within(tmp_path: Path, progra
         (folder / name / ".gitattributes").write_text("* filter=evil\n")
         (folder / name / "app.py").write_text("changed\n")
     answer = pack(folder)
-    # app.py, requirements.txt; within each of the others .gitattributes besides.
+    # app.py and requirements.txt; each of the two nested repositories also has .gitattributes.
     assert answer["files"] == 2 + 3 + 3
     assert not (tmp_path / MARK).exists()
 
@@ -188,7 +188,7 @@ def test_variables_of_the_shell_name_no_repository(
     folder.mkdir()
     (folder / "a.py").write_text("")
     assert [file.name for file in source_files(folder)] == ["a.py"]
-    # A login of the operator's stays.
+    # The operator's own configuration is kept.
     monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
     monkeypatch.setenv("GIT_CONFIG_KEY_0", "user.name")
     monkeypatch.setenv("GIT_CONFIG_VALUE_0", "operator")
@@ -254,14 +254,14 @@ def test_submodules_of_an_address_are_there(
     origin = repository(tmp_path / "origin")
     git(origin, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(inner), "m")
     git(origin, "commit", "--quiet", "--all", "--message=two")
-    # No other transport works on a machine without a server.
+    # The only transport that works without a server.
     monkeypatch.setitem(run.__globals__["OPTIONS"], "protocol.file.allow", "always")
     dest = tmp_path / "dest"
     dest.mkdir()
     fetch(f"file://{origin}", "", dest)
     names = [file.relative_to(dest).as_posix() for file in source_files(dest)]
     assert names == [".gitmodules", "app.py", "m/app.py", "m/requirements.txt", "requirements.txt"]
-    # A folder where they are not there is told apart from one where they are.
+    # A clone without its submodules differs from one with them.
     shutil.rmtree(dest / "m")
     (dest / "m").mkdir()
     with pytest.raises(SourceError, match=r"submodule m .* is not checked out"):
@@ -355,7 +355,7 @@ def test_no_other_place_calls_git() -> None:
     yaml = [*(ROOT / "roles").glob("*/*/*.yml"), *(ROOT / "playbooks").rglob("*.yml")]
     tasks = [file for file in yaml if asks.search(file.read_text())]
     assert tasks == []
-    # On the server the build of an image would, in the source and as root.
+    # On the server, a build would run git in the source as root.
     text = (ROOT / "roles/app/tasks/deploy/build.yml").read_text()
     builds = [line for line in text.splitlines() if "docker_image_build:" in line]
     assert text.count('environment: {BUILDX_GIT_INFO: "false"}') == len(builds) == 1

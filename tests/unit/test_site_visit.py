@@ -1,4 +1,4 @@
-"""What visitors get: read over TLS, judged, and waited for."""
+"""Visits of a site over TLS: the verdict, and the wait for certificates."""
 
 import base64
 import datetime
@@ -26,7 +26,7 @@ from cryptography.x509.oid import NameOID
 
 
 def load_action() -> ModuleType:
-    """Load the action, which has the module's name."""
+    """Load the action plugin, which has the same name as the module."""
     file = Path(__file__).parents[2] / "plugins/action/site_visit.py"
     spec = importlib.util.spec_from_file_location("site_visit_action", file)
     assert spec and spec.loader
@@ -41,7 +41,7 @@ DAY = datetime.timedelta(days=1)
 
 
 class Authority:
-    """Signs certificates."""
+    """A CA that signs certificates."""
 
     def __init__(self, name: str, signer: "Authority | None" = None, ends: int = 900) -> None:
         self.key = ec.generate_private_key(ec.SECP256R1())
@@ -189,7 +189,7 @@ def test_a_certificate_signed_by_itself_fits_only_where_it_is_wanted() -> None:
     [
         ("acme", -61, 29, True),
         ("acme", -60, 30, False),
-        # Six days of lifetime: two are a third.
+        # Lifetime of six days, of which a third is two.
         ("acme", -5, 1, True),
         ("acme", -3, 3, False),
         ("own", -300, 65, False),
@@ -208,7 +208,7 @@ def test_a_certificate_that_ends_soon_is_a_warning(
 def test_a_health_path_that_is_not_there_is_a_warning() -> None:
     verdict = judge(good() | {"status": 404, "path": "/health"}, "acme", True, NOW)
     assert errors(verdict) == [] and "404 at /health" in warnings(verdict)[0]
-    # Many an app has no page at its root.
+    # Many apps have no page at their root.
     assert judge(good() | {"status": 404}, "acme", True, NOW).found == []
 
 
@@ -223,7 +223,7 @@ def test_maintenance_is_no_fault_and_hides_no_expired_certificate() -> None:
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., int]]:
-    """Serve one certificate on a port of this machine, and one answer."""
+    """Serve a certificate and a response on a port of this machine."""
     servers = []
 
     def start(
@@ -269,7 +269,7 @@ def test_a_visit_reads_the_chain_that_does_not_verify(serve: Callable[..., int])
     given = {"app": "shop", "domain": "shop.test", "path": "/", "maintenance": False}
     verdict = judge(given | found, "acme", False, NOW)
     assert "expired" in errors(verdict)[0]
-    # The whole chain, also where only this Python's own module tells it.
+    # The whole chain, also on versions of Python without a public function for it.
     assert len(found["chain"]) == 2
 
 
@@ -278,7 +278,7 @@ def test_a_chain_need_not_please_more_than_browsers(
 ) -> None:
     now = datetime.datetime.now(datetime.UTC)
     monkeypatch.setattr("test_site_visit.NOW", now)
-    # An authority of a company's own, which leaves out what RFC 5280 asks for.
+    # A company's own CA, without extensions that RFC 5280 requires.
     own = Authority("Company")
     (tmp_path / "root.pem").write_bytes(own.certificate.public_bytes(Encoding.PEM))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "root.pem"))
@@ -304,13 +304,13 @@ def test_a_visit_says_why_nobody_answers(serve: Callable[..., int]) -> None:
 
 def test_a_release_is_asked_for_by_the_site_s_name(serve: Callable[..., int]) -> None:
     leaf = MIDDLE.leaf("other.test", starts=-91, ends=-1)
-    # Whether a certificate is right is another question.
+    # The status does not depend on a valid certificate.
     assert release_served.status_of("shop.test", serve(leaf), "/") == 204
     assert release_served.status_of("shop.test", serve(leaf, b""), "/") == 0
 
 
 def test_only_who_refuses_a_name_has_no_certificate_for_it(serve: Callable[..., int]) -> None:
-    """Else a switch would count as looked at while nginx answers nobody."""
+    """Otherwise a switch would count as verified while nginx serves no visitor."""
     alert = ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
     with pytest.raises(release_served.UnreachableError, match=r"shop[.]test: .*UNRECOGNIZED"):
         release_served.status_of("shop.test", serve(MIDDLE.leaf("shop.test"), alert=alert), "/")
@@ -320,7 +320,7 @@ def test_only_who_refuses_a_name_has_no_certificate_for_it(serve: Callable[..., 
         def hang_up() -> None:
             connection, _ = listener.accept()
             with connection:
-                # What was not read would end it with a reset.
+                # Unread data would make the close a reset.
                 connection.recv(65536)
 
         threading.Thread(target=hang_up, daemon=True).start()
@@ -380,7 +380,7 @@ Creating/renewal d.test certificates... (d.test)
 
 
 class Server:
-    """A server whose time goes by, with a companion that follows a script."""
+    """A server with a simulated clock and a companion that follows a script."""
 
     def __init__(self, **unfit_until: float) -> None:
         self.time, self.unfit_until = 0.0, unfit_until
@@ -449,7 +449,7 @@ def test_it_ends_when_the_authority_has_refused_all_that_is_missing() -> None:
         ]
     )
     waiting, found = server.wait()
-    # An old refusal is none; the other certificate is waited for.
+    # An old refusal does not count; the other certificate is waited for.
     assert found.unfit == ["a"] and 30 <= server.time < 34
     assert waiting.words["a"] == Word("refused", "no such host")
 
@@ -457,7 +457,7 @@ def test_it_ends_when_the_authority_has_refused_all_that_is_missing() -> None:
 def test_a_try_that_had_begun_before_does_not_count() -> None:
     server = Server(a=30)
     server.log = [(-9, "a.test: getting a certificate, there is none yet")]
-    # The companion ends that try before it hears that somebody has mended the name.
+    # The companion finishes that attempt before it reads that the name is fixed.
     server.on_wake = lambda: server.log.extend(
         [
             (server.time + 3, "a.test: no certificate, next try in 900 s: no such host"),
@@ -552,5 +552,5 @@ def test_a_domain_that_the_test_authority_cannot_find_is_said_before() -> None:
     [found] = check_names(domains, {"shop.localhost", "1077ccec24c1"})
     assert found.warning and "make up" in found.fix
     assert str(found).startswith("apps.new.domains = 'new.localhost': ")
-    # Of a server that is not there, and on a machine without Docker, nothing is known.
+    # Without a server or without Docker on this machine there is nothing to check.
     assert check_names(domains, set()) == []

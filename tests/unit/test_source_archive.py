@@ -89,7 +89,7 @@ def test_what_an_entry_names_must_be_packed(tmp_path: Path) -> None:
 
     assert problems(static="./web/static/") == []
     assert problems(dockerfile="docker/Dockerfile", static="web") == []
-    # On the disk, and not in the archive.
+    # The folder is on the disk, but not in the archive.
     assert problems(static="dist") == [
         "apps.shop.static: the source has no dist, or .gitignore or .dockerignore names it."
     ]
@@ -118,11 +118,11 @@ def test_what_dockerignore_names_stays_out_where_it_counts(tmp_path: Path) -> No
         return [file.relative_to(tmp_path).as_posix() for file in found]
 
     assert kept() == [".dockerignore", "app.py", "src/a.py", "src/tests/b.py"]
-    # The negative control: where it does not count, all is there.
+    # Negative control: without .dockerignore all files are there.
     assert "tests/t.py" in listed(tmp_path)
     (tmp_path / ".dockerignore").write_text("*\n!src\n!.env\nsrc/tests\n")
     write(tmp_path, ".env")
-    # It brings back nothing that is ignored for another reason.
+    # It includes nothing that is ignored for another reason.
     assert kept() == ["src/a.py"]
 
 

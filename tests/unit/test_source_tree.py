@@ -1,4 +1,4 @@
-"""What a source consists of, where its links lead, and how much it may be."""
+"""Sources: their files, the targets of their links, and their maximum size."""
 
 import os
 import subprocess
@@ -37,7 +37,7 @@ def listed(root: Path, **options: bool) -> list[str]:
 
 
 def pack(source: Path, **options: Any) -> dict[str, Any]:
-    """Run the module's own code, without the time that it takes to start one."""
+    """Run the module's code in this process, which is faster than to start the module."""
     defaults = {"folder": "", "commit": "", "digest": "", "needs": {}, "static": "", "dest": ""}
     limits = {"max_mb": 500, "max_files": 50000, "recipe": "", "dockerignore": False}
     try:
@@ -54,7 +54,7 @@ def test_the_ignore_files_of_parent_folders_count(tmp_path: Path) -> None:
     write(mono, "backend/app.py", "backend/secrets.json", "backend/sub/secrets.json")
     write(mono, "backend/local.cfg", "backend/noise.log", "backend/out/x")
     (mono / ".gitignore").write_text("secrets.json\n/backend/out/\n")
-    # The negative control: outside of git, nothing is known of the parent folders.
+    # Negative control: outside of git, the .gitignore of parent folders does not count.
     assert "secrets.json" in listed(mono / "backend")
     commit(mono)
     (mono / ".git/info/exclude").write_text("local.cfg\n")
@@ -63,7 +63,7 @@ def test_the_ignore_files_of_parent_folders_count(tmp_path: Path) -> None:
     patterns.write_text("*.log\n")
     git(mono, "config", "core.excludesFile", str(patterns))
     assert listed(mono / "backend") == ["app.py"]
-    # By a link, too.
+    # The same through a symbolic link.
     (tmp_path / "link").symlink_to(mono / "backend")
     assert listed(tmp_path / "link") == ["app.py"]
 
@@ -77,7 +77,7 @@ def test_what_git_tracks_is_there_although_a_pattern_names_it(tmp_path: Path) ->
     write(tmp_path, "node_modules/b.js", ".env", ".env.local", "new.py", "gone.py")
     git(tmp_path, "add", "--force", "gone.py", ".env")
     (tmp_path / "gone.py").unlink()
-    # Secrets stay here even so, and what is not committed yet comes along.
+    # Secrets are left out even if git tracks them, and uncommitted files are included.
     assert listed(tmp_path) == [".gitignore", "app.py", "new.py", *sorted(names)]
 
 
@@ -106,7 +106,7 @@ def test_a_folder_that_git_ignores_goes_by_its_own_file(tmp_path: Path) -> None:
     (tmp_path / ".local/app/.gitignore").write_text("*.log\n")
     commit(tmp_path)
     assert listed(tmp_path / ".local/app") == [".gitignore", "app.py"]
-    # With one file in it that git tracks, git is asked again.
+    # Once git tracks a file in it, the .gitignore of its parent applies.
     git(tmp_path, "add", "--force", ".local/app/app.py")
     assert listed(tmp_path / ".local/app") == ["app.py"]
 
@@ -120,7 +120,7 @@ def test_patterns_that_spare_a_few_files_do_not_ignore_the_folder(
     (tmp_path / ".gitignore").write_text(f"{pattern}\n!*/\n!app.py\n")
     git(tmp_path, "init", "--quiet")
     assert listed(tmp_path / "backend") == ["app.py"]
-    # Where they spare none, nothing is sent, rather than all.
+    # If the patterns exclude all files, none are sent instead of all.
     (tmp_path / ".gitignore").write_text("/backend/*\n")
     assert listed(tmp_path / "backend") == []
 
@@ -166,7 +166,7 @@ def test_a_file_behind_a_link_is_not_read(tmp_path: Path) -> None:
     (source / "conf").rmdir()
     (source / "conf").symlink_to(secret)
     assert listed(source) == ["app.py", "conf"]
-    # Neither are patterns of another place.
+    # Patterns from outside the source are not read either.
     (source / ".dockerignore").symlink_to(secret / "key.pem")
     assert "app.py" in listed(source, dockerignore=True)
 
@@ -265,7 +265,7 @@ def test_a_folder_is_one_of_the_source(source: Path) -> None:
 
 
 def test_other_links_stay_what_they_are(source: Path) -> None:
-    # A virtual environment's, or one for the container: nothing here or on the server reads it.
+    # A link for the container, as in a virtual environment; neither we nor the server follow it.
     (source / "data").symlink_to("/data")
     (source / "static/ok.css").symlink_to("../assets/c.css")
     assert pack(source, static="static", needs=NEEDS)["files"] == 7
@@ -322,7 +322,7 @@ def test_many_files_out_of_few_are_too_many() -> None:
     links["static/bomb"] = "../f0"
     with pytest.raises(SourceError, match="app_source_max_files is 1000"):
         Tree(links).published("static", most=1000)
-    # Folders as well, of which no file is served.
+    # Folders count as well, even if none of their files is served.
     del links["f20/file"], links["static/a/0"]
     links["f20/.hidden"] = None
     with pytest.raises(SourceError, match="app_source_max_files is 1000"):
@@ -331,7 +331,7 @@ def test_many_files_out_of_few_are_too_many() -> None:
 
 @pytest.mark.parametrize("depth", [250, 1500])
 def test_folders_are_nested_only_so_deep(tmp_path: Path, depth: int) -> None:
-    # Their path is too long for the system to take it at once.
+    # Step by step, because the whole path is longer than the system allows.
     folder = os.open(tmp_path, os.O_RDONLY)
     for _ in range(depth):
         os.mkdir("a", dir_fd=folder)
@@ -345,7 +345,7 @@ def test_folders_are_nested_only_so_deep(tmp_path: Path, depth: int) -> None:
         git(tmp_path, "init", "--quiet")
         assert "nested more than 200 deep" in pack(tmp_path)["msg"]
     finally:
-        # Python would not get to the end of it.
+        # shutil.rmtree fails on a tree this deep.
         subprocess.run(["rm", "-rf", tmp_path / "a"], check=True)
 
 
@@ -374,7 +374,7 @@ def test_static_files_are_published_whole_plain_and_once(source: Path, tmp_path:
     assert {oct(path.lstat().st_mode) for path in (dest, names["sub"])} == {"0o40755"}
     assert [path.name for path in dest.parent.iterdir()] == ["0123"]
     assert not publish(source, dest)["changed"]
-    # What an older deploy has published goes.
+    # Files of older versions are removed.
     names["link.css"].unlink()
     names["link.css"].symlink_to("/etc/passwd")
     write(dest, "leaked.py")

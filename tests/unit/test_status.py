@@ -1,4 +1,4 @@
-"""What status gathers of a server, and what it finds wrong."""
+"""The data that status.yml collects, and its findings."""
 
 import datetime
 from pathlib import Path
@@ -31,7 +31,7 @@ def disk(name: str = "/", used: int = 40, inodes: int = 5) -> dict[str, Any]:
 
 
 def server(**changed: Any) -> dict[str, Any]:
-    """A server on which all is well."""
+    """Return the data of a healthy server, with changes."""
     release = {"app": "shop", "release": LIVE}
     return {
         "engine": {"installed": True, "answers": True, "version": "26.1", "error": ""},
@@ -217,7 +217,7 @@ def test_results_of_jobs(result: dict[str, Any], words: str) -> None:
         ("2026-06-01T10:00:00+00:00", None, True, True),
         ("2026-06-01T10:00:00+00:00", "exited", True, True),
         ("2026-06-01T10:00:00+00:00", "running", True, False),
-        # Its container is about to start, or nobody can be asked for it.
+        # Its container is about to start, or Docker cannot be asked.
         ("2026-06-01T11:59:30+00:00", None, True, False),
         ("2026-06-01T10:00:00+00:00", None, False, False),
     ],

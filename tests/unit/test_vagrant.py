@@ -1,4 +1,4 @@
-"""The virtual machine: its inventory, and what the role dev asks of Vagrant."""
+"""The virtual machine: its inventory, and how the role dev runs Vagrant."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 INVENTORY = ROOT / "inventory/vagrant"
 SETTINGS = yaml.safe_load((INVENTORY / "group_vars/all/main.yml").read_text())
-# Answers as Vagrant does, and writes down what it was asked.
+# Responds like Vagrant, and logs its arguments.
 VAGRANT = """\
 #!/bin/sh
 echo "$*" >> "$0.log"
@@ -62,7 +62,7 @@ def test_ports_meet_those_of_no_other_throwaway_server() -> None:
     local = yaml.safe_load((ROOT / "inventory/local/group_vars/all/main.yml").read_text())
     names = ["dev_ssh_port", "dev_http_port", "dev_https_port"]
     assert {SETTINGS[name] for name in names} & {local[name] for name in names} == set()
-    # The Vagrantfile reads these, as plain numbers.
+    # The Vagrantfile reads these as plain numbers.
     assert all(isinstance(SETTINGS[name], int) for name in names)
 
 
@@ -72,7 +72,7 @@ def test_machine_is_booted_once_and_ssh_told_how_to_reach_it(tmp_path: Path, vag
     first = run("playbooks/dev.yml", *options, path=vagrant.parent)
     assert first.returncode == 0, first.stdout
     assert (folder / "ssh_config").read_text().startswith("Host flask-vps\n")
-    # Without Docker on this machine.
+    # Docker is not needed on this machine.
     assert "Docker engine" not in first.stdout
 
     second = run("playbooks/dev.yml", *options, path=vagrant.parent)

@@ -1,4 +1,4 @@
-"""scripts/vault and scripts/vault-passphrase, each in a project of its own."""
+"""scripts/vault and scripts/vault-passphrase, in temporary projects."""
 
 import os
 import pty
@@ -29,7 +29,7 @@ def make_project(folder: Path) -> Path:
     (folder / "scripts").mkdir(parents=True)
     for name in ("ansible.cfg", "scripts/vault", "scripts/vault-passphrase"):
         shutil.copy(ROOT / name, folder / name)
-    # The model says which secrets an app needs.
+    # The model knows which secrets an app needs.
     for name in ("plugins/module_utils", "roles/app/meta"):
         shutil.copytree(ROOT / name, folder / name)
     all_group = folder / "inventory/prod/group_vars/all"
@@ -46,7 +46,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make one vault for the tests that begin with one, as that takes a second."""
+    """Make a vault once for all tests that start with one, because it takes a second."""
     folder = make_project(tmp_path_factory.mktemp("made") / "project")
     make_vault(folder)
     return folder
@@ -54,7 +54,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def with_vault(project: Path, made: Path) -> Path:
-    """Give a project of the test's own, whose vault `make vault` has made."""
+    """A project for one test, with a vault made by `make vault`."""
     for file in (vault_file(made), made / ".vault-passphrase"):
         shutil.copy(file, project / file.relative_to(made))
     return project
@@ -103,11 +103,11 @@ def test_the_vault_is_encrypted_and_its_secrets_are_strong_and_never_shown(proje
     output = make_vault(project)
     assert vault_file(project).read_text().startswith("$ANSIBLE_VAULT;1.1;AES256\n")
     secrets = secrets_of(project)
-    # No password for an app without a server of its own, nothing for one that is to be removed.
+    # No password for an app without Postgres, and no secrets for an app with `state: absent`.
     assert {app: set(values) for app, values in secrets.items()} == {
         "shop": {"SECRET_KEY", "POSTGRES_PASSWORD"},
         "blog": {"SECRET_KEY"},
-        # A Dockerfile of the app's own may be anything, so it needs no SECRET_KEY.
+        # An app with its own Dockerfile may be no Flask app, so it needs no SECRET_KEY.
         "own": {"POSTGRES_PASSWORD"},
     }
     values = [value for app in secrets.values() for value in app.values()]
@@ -116,7 +116,7 @@ def test_the_vault_is_encrypted_and_its_secrets_are_strong_and_never_shown(proje
     passphrase = (project / ".vault-passphrase").read_text().strip()
     assert len(passphrase) == 48
     assert [text for text in [*values, passphrase] if text in output] == []
-    # Where the passphrase is, and what to do with it.
+    # The output says where the passphrase is, and what to do with it.
     assert str(project / ".vault-passphrase") in output
     assert "password manager" in output
 
@@ -301,7 +301,7 @@ def test_a_typed_passphrase_works_where_there_is_no_file(with_vault: Path) -> No
             program, [program, "-i", "inventory/prod", "--host", "web1", "--ask-vault-pass"]
         )
     output = b""
-    # The end of a terminal's output is an error on Linux.
+    # On Linux, reading at the end of a terminal's output raises an error.
     try:
         while chunk := os.read(terminal, 4096):
             output += chunk

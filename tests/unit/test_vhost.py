@@ -1,4 +1,4 @@
-"""What nginx is told of a site's static files, and the relay of an app."""
+"""nginx's configuration for a site's static files, and for the relay of an app."""
 
 import re
 from pathlib import Path
@@ -43,19 +43,19 @@ def test_each_release_is_looked_through_and_then_the_app_is_asked() -> None:
     override = render("_location_override", static="static")
     assert override.count("location / {") == override.count("location @app {") == 1
     assert override.count("uwsgi_pass unix:/routes/shop/current/run/app.sock;") == 2
-    # Every file has the settings, also one of an earlier release.
+    # The settings apply to all files, including those of earlier releases.
     assert text.count("gzip_vary on;") == 3
 
 
 def test_nothing_stands_in_the_way_of_a_deploy_s_question() -> None:
-    """Neither maintenance nor visitors who have used up a limit; see release_served."""
+    """Neither maintenance nor a limit of requests affects the check; see release_served."""
     override = render("_location_override", static="static")
     [mark] = re.findall(
         r"location ~ \^/\\\.well-known/flask-vps-release/.*?\n\}", override, re.DOTALL
     )
     assert "allow all;" in mark
     assert "limit_conn_dry_run on;" in mark
-    # The limit holds for all else.
+    # The limit applies to all other requests.
     assert override.count("limit_conn_dry_run") == 1
 
 
@@ -97,5 +97,5 @@ def test_a_relay_that_reaches_nobody_leaves_the_page_to_the_edge(protocol: str) 
     relay = render("relay.conf", "release", port="8000", protocol=protocol)
     codes, name = re.search(r"error_page ([\d ]+) (@\S+);", relay).groups()
     assert {"502", "504"} <= set(codes.split())
-    # nginx closes the connection then.
+    # 444 makes nginx close the connection.
     assert re.search(rf"location {name} \{{\s+return 444;\s+\}}", relay)

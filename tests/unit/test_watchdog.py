@@ -1,4 +1,4 @@
-"""The watchdog: whom it restarts, with a stand-in for Docker's command line."""
+"""The watchdog: what it restarts, with a stand-in for the docker command."""
 
 import os
 import stat
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "roles/docker/files/watchdog"
-# Answers as Docker does for the one project that is unhealthy, and notes what is restarted.
+# Responds like Docker for one unhealthy project, and records restarts.
 DOCKER = """#!/bin/sh
 case "$*" in
 *health=unhealthy*) echo sick ;;
@@ -39,7 +39,7 @@ def watch(tmp_path: Path, release: str) -> str:
 
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
-    """An app's folder with the releases 1 and 2, of which 1 has the traffic."""
+    """An app's folder with the releases 1 and 2, of which 1 is live."""
     folder = tmp_path / "shop"
     for name in "12":
         (folder / "releases" / name).mkdir(parents=True)
@@ -49,13 +49,13 @@ def app(tmp_path: Path) -> Path:
 
 def test_a_release_with_the_traffic_is_restarted_as_a_whole(tmp_path: Path, app: Path) -> None:
     assert watch(tmp_path, f"{app}/releases/1") == "restart --time 10 sick other\n"
-    # And not again within the pause.
+    # No second restart within the pause.
     assert watch(tmp_path, f"{app}/releases/1").count("\n") == 1
 
 
 def test_a_release_that_drains_or_starts_is_left_alone(tmp_path: Path, app: Path) -> None:
     assert watch(tmp_path, f"{app}/releases/2") == ""
-    # The negative control: it is the link alone that decides.
+    # Negative control: only the link decides.
     (app / "current").unlink()
     (app / "current").symlink_to(app / "releases/2")
     assert watch(tmp_path, f"{app}/releases/2") != ""

@@ -1,6 +1,6 @@
 """A personal portfolio site.
 
-`create_app` builds an application; `app` is the one that servers load
+`create_app` builds an application. `app` is the instance that servers load
 (``my_flask_webpage:app`` for uWSGI and for ``flask run``).
 """
 
@@ -12,9 +12,9 @@ from my_flask_webpage.factory import create_app
 
 __all__ = ["app", "create_app"]
 
-# uWSGI looks the callable up in the module's dictionary, so it has to be made at import time:
-# a lazy module-level __getattr__ is not seen. A wrong setting ends the process with one line
-# that says what to do, because a traceback would bury it.
+# Created at import time, because uWSGI looks the callable up in the module's dictionary and does
+# not see a lazy module-level __getattr__. A wrong setting ends the process with a short message
+# that says what to do, which a traceback would bury.
 try:
     app = create_app()
 except (ConfigError, ContentError) as error:

@@ -1,4 +1,4 @@
-"""Who may enter the internal area: login, logout, and ``flask user``."""
+"""Accounts of the internal area: login, logout, and the command ``flask user``."""
 
 import ipaddress
 import re
@@ -43,12 +43,12 @@ PASSWORD_MIN_LENGTH = 12
 PASSWORD_MAX_LENGTH = 1000
 NEXT_MAX_LENGTH = 500
 
-# Argon2id, the smaller of the settings that OWASP calls equal: 19 MiB, 2 passes, 1 lane.
+# One of the equivalent Argon2id settings that OWASP lists: 19 MiB, 2 passes, 1 lane.
 # https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html#argon2id
 hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
-# Checked for unknown users, so that they take as long as known ones.
+# Verified when the user is unknown, so that the response takes as long as for a known user.
 NOBODY = hasher.hash(secrets.token_urlsafe())
-# One at a time in each process, so that a crowd at the login cannot use up the memory.
+# One hash at a time in each process, so that many logins at once cannot use up the memory.
 _hashing = threading.Lock()
 
 blueprint = Blueprint("accounts", __name__)
@@ -56,7 +56,7 @@ commands = AppGroup("user", help="Accounts of the internal area.")
 
 
 class LoginForm(FlaskForm):
-    """What the owner fills in."""
+    """The owner's e-mail address and password."""
 
     email = StringField("E-mail", validators=[DataRequired(), Length(max=EMAIL_MAX_LENGTH)])
     password = PasswordField(
@@ -74,20 +74,20 @@ def init_app(app: Flask) -> None:
 
 @login_manager.user_loader
 def load_user(session_key: str) -> User | None:
-    """Find the user of a session, if the account exists and the session has not ended."""
+    """Find the user of a session; None if the account is gone or the session has ended."""
     try:
         return db.session.scalar(select(User).filter_by(session_key=session_key))
     except SQLAlchemyError as error:
         db.session.rollback()
         if outage(error) is None:
             raise
-        # So that the page which says that the database is away can be rendered.
+        # The error page for an unavailable database asks for the user, too.
         return None
 
 
 @blueprint.route("/login", methods=["GET", "POST"])
 def login() -> ResponseReturnValue:
-    """Show the login form, or check what was sent; any wrong login gets the same answer."""
+    """Show the login form, or check a login; every failure gets the same response."""
     target = safe_target(request.args.get("next"))
     if current_user.is_authenticated:
         return redirect(target, code=303)
@@ -99,7 +99,7 @@ def login() -> ResponseReturnValue:
     if not form.validate() or user is None:
         current_app.logger.warning("failed login from %s", request.remote_addr)
         return render_template("accounts/login.html", form=form, refused=True), 400
-    session.clear()  # nothing that was there before may count as the owner's
+    session.clear()  # nothing from before the login may count as the owner's
     session.permanent = True
     login_user(user)
     current_app.logger.info("login of user %d", user.id)
@@ -109,8 +109,8 @@ def login() -> ResponseReturnValue:
 @blueprint.post("/logout")
 @login_required
 def logout() -> ResponseReturnValue:
-    """End all sessions of the user, so that a copied cookie is worth nothing."""
-    # The session is in the cookie, and only a new key makes the old one void.
+    """End all sessions of the user, so that a copied cookie becomes invalid."""
+    # The session is stored in the cookie; only a new key invalidates it.
     current_user.session_key = secrets.token_hex()
     db.session.commit()
     logout_user()
@@ -125,7 +125,7 @@ def safe_target(target: str | None) -> str:
     Parameters
     ----------
     target : str or None
-        The ``next`` of the request: anything at all.
+        The ``next`` parameter of the request, which is not trusted.
 
     Returns
     -------
@@ -134,7 +134,7 @@ def safe_target(target: str | None) -> str:
         path of the internal area.
     """
     default = url_for("internal.index")
-    # One slash and printable ASCII: neither a scheme, nor a host, nor what browsers take for one.
+    # One slash, then printable ASCII: no scheme, no host, and nothing that browsers read as a host.
     if not target or len(target) > NEXT_MAX_LENGTH or not re.fullmatch(r"/[!-\[\]-~]*", target):
         return default
     try:
@@ -142,7 +142,7 @@ def safe_target(target: str | None) -> str:
         if parts.scheme or parts.netloc or target.startswith("//"):
             return default
         endpoint, _ = current_app.url_map.bind("localhost").match(parts.path, method="GET")
-    except (HTTPException, ValueError):  # no such page, or none that urlsplit can read
+    except (HTTPException, ValueError):  # no such page, or urlsplit cannot parse the path
         return default
     if endpoint.split(".")[0] not in ("internal", "pages", "messages"):
         return default
@@ -150,13 +150,13 @@ def safe_target(target: str | None) -> str:
 
 
 def client_network(address: str | None) -> str:
-    """Name the client whose attempts are counted together.
+    """Name the client to count requests for.
 
     Returns
     -------
     str
-        The IP address; for IPv6 its first 64 bits, since one client has all the addresses below
-        them (RFC 6177, section 2).
+        The IP address; for IPv6 its first 64 bits, because one client usually has the whole /64
+        (RFC 6177, section 2).
     """
     try:
         ip = ipaddress.ip_address(address or "")
@@ -170,16 +170,16 @@ def client_network(address: str | None) -> str:
 
 
 def count_attempt(address: str) -> None:
-    """Count an attempt to log in, for all processes of the server together.
+    """Count a login attempt in the database, and so for all processes together.
 
     Raises
     ------
     werkzeug.exceptions.TooManyRequests
-        If this address has had `ATTEMPTS_ALLOWED` in the last `ATTEMPTS_WINDOW`.
+        If this address made `ATTEMPTS_ALLOWED` attempts in the last `ATTEMPTS_WINDOW`.
     """
     now = utc_now()
-    # One at a time for each address, until the commit. SQLite has one writer at a time anyway, and
-    # the deletion makes this one it.
+    # Lock the address until the commit. SQLite has one writer at a time anyway, and the DELETE
+    # below makes this transaction the writer.
     if db.engine.dialect.name == "postgresql":
         lock = text("SELECT pg_advisory_xact_lock(hashtextextended(:address, 0))")
         db.session.execute(lock, {"address": address})
@@ -196,7 +196,7 @@ def count_attempt(address: str) -> None:
 
 
 def check_password(email: str, password: str) -> User | None:
-    """Find the user with this password, in the same time whether or not there is such a user."""
+    """Find the user with this password; an unknown user takes as long as a wrong password."""
     storable = "\x00" not in email
     user = db.session.scalar(select(User).filter_by(email=normal(email))) if storable else None
     stored = user.password_hash if user else NOBODY
@@ -209,14 +209,14 @@ def check_password(email: str, password: str) -> User | None:
 
 
 def normal(email: str) -> str:
-    """Normalise an e-mail address: nobody means another mailbox by another case."""
+    """Normalise an e-mail address; upper and lower case mean the same mailbox."""
     return email.strip().lower()
 
 
 password_file_option = click.option(
     "--password-file",
     type=click.File(encoding="utf-8"),
-    help="File with the password, - for standard input. Without it the password is asked for.",
+    help="File with the password, or - for standard input. By default, prompt for the password.",
 )
 
 
@@ -224,52 +224,52 @@ password_file_option = click.option(
 @click.argument("email")
 @password_file_option
 def add(email: str, password_file: TextIO | None) -> None:
-    """Make an account for EMAIL."""
+    """Create an account for EMAIL."""
     email = normal(email)
     if not re.fullmatch(r"[^@\s\x00]+@[^@\s\x00]+", email) or len(email) > EMAIL_MAX_LENGTH:
-        stop(f"{email!r} is not an e-mail address.")
+        stop(f"{email!r} is not a valid e-mail address.")
     if db.session.scalar(select(User).filter_by(email=email)):
-        stop(f"{email} has an account. For a new password: flask user password {email}")
+        stop(f"{email} already has an account. To change its password: flask user password {email}")
     hashed = hasher.hash(read_password(password_file))
     db.session.add(User(email=email, password_hash=hashed, session_key=secrets.token_hex()))
     try:
         db.session.commit()
     except IntegrityError:
-        stop(f"{email} has an account.")
-    click.echo(f"{email} may log in.")
+        stop(f"{email} already has an account.")
+    click.echo(f"{email} can log in now.")
 
 
 @commands.command("password")
 @click.argument("email")
 @password_file_option
 def change_password(email: str, password_file: TextIO | None) -> None:
-    """Give EMAIL a new password, which ends all its sessions."""
+    """Set a new password for EMAIL and end all its sessions."""
     user = find(email)
     user.password_hash = hasher.hash(read_password(password_file))
     user.session_key = secrets.token_hex()
     db.session.commit()
-    click.echo(f"{user.email} has a new password, and has to log in again everywhere.")
+    click.echo(f"The password of {user.email} is changed, and all its sessions have ended.")
 
 
 @commands.command("remove")
 @click.argument("email")
 def remove(email: str) -> None:
-    """Remove the account of EMAIL, which ends its sessions."""
+    """Remove the account of EMAIL and end its sessions."""
     user = find(email)
     db.session.delete(user)
     db.session.commit()
-    click.echo(f"{user.email} may not log in any more.")
+    click.echo(f"The account of {user.email} is removed.")
 
 
 @commands.command("list")
 def list_users() -> None:
-    """List the accounts."""
+    """List all accounts."""
     for user in db.session.scalars(select(User).order_by(User.email)):
         click.echo(user.email)
 
 
 def find(email: str) -> User:
-    """Find a user, or end the process."""
+    """Find a user, or stop with an error message."""
     user = db.session.scalar(select(User).filter_by(email=normal(email)))
     if user is None:
         stop(f"{normal(email)} has no account.")
@@ -277,15 +277,15 @@ def find(email: str) -> User:
 
 
 def read_password(file: TextIO | None) -> str:
-    """Read a new password from a file, or ask for it twice; end the process if it is too short."""
+    """Read a new password from a file or a prompt; stop if its length is not allowed."""
     if file:
         password = file.read().removesuffix("\n").removesuffix("\r")
     elif sys.stdin.isatty():
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:
-        stop("There is nobody to ask for the password: give it with --password-file.")
+        stop("There is no terminal to prompt for the password; use --password-file.")
     if not PASSWORD_MIN_LENGTH <= len(password) <= PASSWORD_MAX_LENGTH:
-        stop(f"A password has at least {PASSWORD_MIN_LENGTH} characters.")
+        stop(f"A password must have at least {PASSWORD_MIN_LENGTH} characters.")
     return password
 
 

@@ -1,7 +1,7 @@
-"""Static files under addresses that change with their content.
+"""Static files under URLs that change with their content.
 
-The address of a file is ``/static/<path>?v=<hash>``. The path is the one on disk, so a web
-server can serve the folder as it is; the hash lets browsers keep the file for a year.
+The URL of a file is ``/static/<path>?v=<hash>``. The path is the same as on disk, so a web server
+can serve the folder as it is. The hash lets browsers cache the file for a year.
 """
 
 from functools import lru_cache
@@ -16,12 +16,12 @@ ONE_YEAR_SECONDS = 365 * 24 * 60 * 60
 
 @lru_cache(maxsize=256)
 def _digest(path: Path, modified_ns: int) -> str:
-    """Hash a file; `modified_ns` only makes an edit during development a new cache entry."""
+    """Hash a file; `modified_ns` is part of the cache key, so that edits are noticed."""
     return sha256(path.read_bytes()).hexdigest()[:12]
 
 
 def init_app(app: Flask) -> None:
-    """Put a hash into the addresses of static files, and let browsers keep such files."""
+    """Add a hash to the URLs of static files, and let browsers cache such files."""
 
     @app.url_defaults
     def add_fingerprint(endpoint: str, values: dict[str, Any]) -> None:

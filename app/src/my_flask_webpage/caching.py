@@ -1,15 +1,15 @@
-"""Who may keep a response, and for how long."""
+"""Which caches may store a response, and for how long."""
 
 from flask import Flask, Response, request, session
 from flask_login import current_user
 
-# How long a cache that serves many visitors may use a page without asking again, in seconds. A
-# visitor's own browser asks each time, which costs 304 and no body.
+# How long a shared cache may use a page without revalidation, in seconds. A visitor's own browser
+# revalidates each time, which costs a 304 without a body.
 SHARED_SECONDS = 60
 
-# Pages without a form or anything else that is made for one visitor.
+# Pages that are the same for all visitors: they have no form.
 PUBLIC_BLUEPRINT = "pages"
-# With the blueprints nested in them.
+# Includes the blueprints nested in these.
 PRIVATE_BLUEPRINTS = {"accounts", "internal"}
 
 
@@ -27,7 +27,7 @@ def init_app(app: Flask) -> None:
             response.headers["Cache-Control"] = "private, no-store"
         elif public and not session.modified and request.method in ("GET", "HEAD"):
             response.headers["Cache-Control"] = f"public, max-age=0, s-maxage={SHARED_SECONDS}"
-            # Who is logged in gets another page under the same address.
+            # A logged-in user gets a different page under the same URL.
             response.vary.add("Cookie")
             if not response.direct_passthrough:
                 response.add_etag()

@@ -1,7 +1,7 @@
-"""Settings, read from the environment and from secret files.
+"""Settings from the environment and from secret files.
 
-A secret ``NAME`` may stand in the environment, or in a file whose path is in ``NAME_FILE``.
-The file is the better place: an environment shows in process listings and container metadata.
+A secret ``NAME`` is read from the environment, or from the file whose path is in ``NAME_FILE``.
+Prefer the file: an environment shows in process listings and container metadata.
 """
 
 import os
@@ -20,18 +20,18 @@ PACKAGE = Path(__file__).parent
 SECRET_KEY_MIN_LENGTH = 32
 
 DEVELOPMENT_SECRET_KEY = "insecure-development-key-the-same-on-every-laptop"  # noqa: S105
-# A relative path is one in the instance folder.
+# A relative path is relative to the instance folder.
 DEFAULT_DATABASE_URLS = {
     "development": "sqlite:///my_flask_webpage.db",
     "testing": "sqlite://",
 }
 
-# Where the deployment mounts a volume; elsewhere pictures go into the instance folder.
+# The deployment mounts a volume here. Other environments keep pictures in the instance folder.
 PRODUCTION_MEDIA_DIR = "/data/media"
 
 SESSION_LIFETIME = timedelta(hours=12)
 
-# Words that tell a key copied out of documentation. No random key contains one by chance.
+# Words in keys copied from documentation. A random key practically never contains one.
 EXAMPLE_KEY_WORDS = ("change", "example", "insecure", "placeholder", "secret", "your-", "your_")
 
 HOW_TO_MAKE_A_KEY = (
@@ -41,7 +41,7 @@ HOW_TO_MAKE_A_KEY = (
 
 
 class ConfigError(Exception):
-    """A setting is missing or unusable; the message is written for the operator."""
+    """A setting is missing or invalid; the message is written for the operator."""
 
 
 def load_config(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -50,10 +50,10 @@ def load_config(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        If a setting is missing, unreadable or unsafe. The message never holds a secret.
+        If a setting is missing, unreadable or unsafe. The message never contains a secret.
     """
     environ = os.environ if environ is None else environ
-    # The default is the strict one: what someone forgets to set must not open a hole.
+    # The default is the strict environment: a forgotten setting must not make the site insecure.
     environment = environ.get("APP_ENV") or (
         "development" if is_development_server() else "production"
     )
@@ -67,8 +67,8 @@ def load_config(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
         check_secret_key(secret_key)
         if not database_url:
             raise ConfigError(
-                "DATABASE_URL is missing. Set DATABASE_URL, or DATABASE_URL_FILE, to something "
-                "like postgresql://user:password@host/database."
+                "DATABASE_URL is missing. Set DATABASE_URL or DATABASE_URL_FILE, for example to "
+                "postgresql://user:password@host/database."
             )
     database_url = normalise_database_url(
         database_url or DEFAULT_DATABASE_URLS.get(environment, "")
@@ -85,36 +85,36 @@ def load_config(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
         "TRUSTED_PROXY_HOPS": read_integer("TRUSTED_PROXY_HOPS", 0, environ),
         "MAX_CONTENT_LENGTH": read_integer("MAX_CONTENT_LENGTH", 64 * 1024, environ, at_least=1),
         "UPLOAD_MAX_BYTES": read_integer("UPLOAD_MAX_MB", 10, environ, at_least=1) * 1024 * 1024,
-        # Of one client, and of all together.
+        # For one client, and for all clients together.
         "MESSAGES_PER_HOUR": read_integer("MESSAGES_PER_HOUR", 10, environ, at_least=1),
         "MESSAGES_PER_HOUR_IN_ALL": read_integer(
             "MESSAGES_PER_HOUR_IN_ALL", 200, environ, at_least=1
         ),
-        # None: a folder beside the SQLite file, which only the factory knows.
+        # None stands for the instance folder, which only the factory knows.
         "MEDIA_DIR": environ.get("MEDIA_DIR") or (PRODUCTION_MEDIA_DIR if production else None),
         "RESOURCE_DIR": environ.get("RESOURCE_DIR") or str(PACKAGE / "resource"),
-        # The prefix has browsers refuse the cookie unless it is Secure and of this host alone.
+        # With this prefix browsers refuse the cookie unless it is Secure and has no Domain.
         # https://developer.mozilla.org/docs/Web/HTTP/Reference/Headers/Set-Cookie#cookie_prefixes
         "SESSION_COOKIE_NAME": "__Host-session" if production else "session",
         "SESSION_COOKIE_SECURE": production,
         "SESSION_COOKIE_HTTPONLY": True,
         "SESSION_COOKIE_SAMESITE": "Lax",
         "PERMANENT_SESSION_LIFETIME": SESSION_LIFETIME,
-        # A token lives as long as its session: someone who takes two hours over a message
-        # must not lose it.
+        # A token is valid as long as its session: a visitor who takes two hours to write a
+        # message must not lose it.
         "WTF_CSRF_TIME_LIMIT": None,
-        "WTF_CSRF_SSL_STRICT": False,  # security.py has a check that suits proxies better
+        "WTF_CSRF_SSL_STRICT": False,  # security.py has a check that works behind proxies
     }
 
 
 def is_development_server() -> bool:
-    """Tell whether ``flask run`` loads the app: Flask says that it is not for production."""
+    """Tell whether ``flask run`` loads the app, which is never used in production."""
     context = click.get_current_context(silent=True)
     return context is not None and context.command is run_command
 
 
 def read_secret(name: str, environ: Mapping[str, str]) -> str | None:
-    """Read a secret from the file in ``<name>_FILE``, or else from ``<name>``; None if it is empty.
+    """Read a secret from the file in ``<name>_FILE``, else from ``<name>``; None if it is empty.
 
     Raises
     ------
@@ -146,33 +146,33 @@ def read_integer(name: str, default: int, environ: Mapping[str, str], at_least: 
 
 
 def check_secret_key(key: str | None) -> None:
-    """Refuse a key with which a stranger could forge a session.
+    """Refuse a key that an attacker could guess to forge a session.
 
     Raises
     ------
     ConfigError
-        If the key is missing, short, monotonous, or taken from an example.
+        If the key is missing, short, repetitive, or copied from an example.
     """
     if not key:
         fault = "is missing"
     elif len(key) < SECRET_KEY_MIN_LENGTH:
         fault = f"is shorter than {SECRET_KEY_MIN_LENGTH} characters"
     elif len(set(key)) < 8 or any(word in key.lower() for word in EXAMPLE_KEY_WORDS):
-        fault = "looks like an example, not like a random key"
+        fault = "looks like an example and not like a random key"
     else:
         return
     raise ConfigError(f"SECRET_KEY {fault}. {HOW_TO_MAKE_A_KEY}")
 
 
 def normalise_database_url(url: str) -> str:
-    """Add the installed driver to the URL of a Postgres database that names none.
+    """Add the installed driver to a Postgres URL that names none.
 
-    ``postgres://``, which SQLAlchemy does not know, is accepted because other tools write it.
+    ``postgres://`` is accepted as well: SQLAlchemy does not know it, but other tools write it.
 
     Raises
     ------
     ConfigError
-        If the URL cannot be parsed. The message leaves it out because it holds the password.
+        If the URL cannot be parsed. The message omits it, because it contains the password.
     """
     scheme, separator, rest = url.partition("://")
     if scheme in {"postgres", "postgresql"}:
@@ -181,7 +181,7 @@ def normalise_database_url(url: str) -> str:
         make_url(url)
     except (ArgumentError, ValueError):
         raise ConfigError(
-            "DATABASE_URL cannot be parsed; a special character in the password has to be "
+            "DATABASE_URL cannot be parsed. Special characters in the password must be "
             "percent-encoded."
         ) from None
     return url
@@ -195,13 +195,13 @@ def engine_options(database_url: str, pool_size: int = 4) -> dict[str, Any]:
     database_url : str
         The normalised database URL.
     pool_size : int, optional
-        Connections that one process may hold: its number of threads.
+        Connections that one process may open; should be its number of threads.
     """
     if not database_url.startswith("postgresql"):
-        # How long a writer waits for another one, in seconds.
+        # How long a writer waits for another writer, in seconds.
         return {"connect_args": {"timeout": 30}}
     return {
-        # A restart of Postgres must not cost one error for each pooled connection.
+        # Without this, each pooled connection fails once after a restart of Postgres.
         "pool_pre_ping": True,
         "pool_size": pool_size,
         "max_overflow": 0,

@@ -1,6 +1,6 @@
-"""What the owner writes: the JSON files in ``resource/`` and the pictures beside them.
+"""The owner's content: the JSON files in ``resource/`` and the pictures beside them.
 
-The files are checked as a whole, and every mistake is named with its place:
+Both files are checked completely, and every error is reported with its location:
 
     resource/projects.json: $.projects[1].title: '' should be non-empty
 """
@@ -19,12 +19,12 @@ PROJECTS = "projects.json"
 IMAGES = "images.json"
 PICTURES = "images"
 
-# What Postgres cannot keep in a text: NUL, and halves of surrogate pairs, which are no characters.
+# Postgres cannot store these in a text: NUL and lone surrogates.
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class ContentError(Exception):
-    """The owner's files cannot be used; `problems` has one line for each mistake."""
+    """The owner's files are invalid; `problems` has one line for each error."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -33,16 +33,16 @@ class ContentError(Exception):
 
 @dataclass(frozen=True)
 class Content:
-    """What the owner's files hold.
+    """The content of the owner's files.
 
     Attributes
     ----------
     site : dict
-        Whose site this is: name, role, introduction, contact, imprint.
+        The owner's name, role, introduction, contact and imprint.
     projects : list[dict]
-        The projects in the order in which they are shown.
+        The projects in display order.
     images : list[dict]
-        The pictures in the order in which they are shown.
+        The pictures in display order.
     """
 
     site: dict[str, Any]
@@ -51,7 +51,7 @@ class Content:
 
 
 def init_app(app: Flask) -> None:
-    """Read the owner's files, and give the `site` to every template."""
+    """Read the owner's files, and make `site` available in all templates."""
     app.jinja_env.globals["site"] = load_content(Path(app.config["RESOURCE_DIR"])).site
 
 
@@ -61,7 +61,7 @@ def load_content(folder: Path) -> Content:
     Raises
     ------
     ContentError
-        If anything is wrong; it names every mistake in both files.
+        If anything is wrong, with every error in both files.
     """
     problems: list[str] = []
     found: dict[str, Any] = {}
@@ -84,7 +84,7 @@ def load_content(folder: Path) -> Content:
 
 
 def _parse(raw: bytes) -> Any:
-    # Windows editors begin a file with a byte order mark.
+    # Windows editors may start a file with a byte order mark.
     return json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_unambiguous)
 
 
@@ -93,7 +93,7 @@ def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(entry) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = sorted({key for key in keys if keys.count(key) > 1})
-        raise ValueError(f"the same key stands twice in one object: {', '.join(twice)}")
+        raise ValueError(f"duplicate keys in one object: {', '.join(twice)}")
     return entry
 
 
@@ -103,12 +103,12 @@ def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "is nested too deeply"
     if isinstance(error, UnicodeDecodeError):
-        return f"is not UTF-8 at byte {error.start}"
-    return f"is not JSON: {error}"
+        return f"is not valid UTF-8 at byte {error.start}"
+    return f"is not valid JSON: {error}"
 
 
 def _violations(name: str, value: Any) -> Iterator[str]:
-    # The schema belongs to the program and not to the owner, wherever the owner's files are.
+    # The schemas are part of the package, also when RESOURCE_DIR is another folder.
     schema = Path(__file__).parent / "resource" / name.replace(".json", ".schema.json")
     validator = Draft202012Validator(json.loads(schema.read_text(encoding="utf-8")))
     for error in sorted(validator.iter_errors(value), key=lambda error: error.json_path):
@@ -118,7 +118,7 @@ def _violations(name: str, value: Any) -> Iterator[str]:
 
 def _unstorable(value: Any, path: str) -> Iterator[str]:
     if isinstance(value, str) and UNSTORABLE.search(value):
-        yield f"{path}: has a character that cannot be stored"
+        yield f"{path}: contains a character that cannot be stored"
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from _unstorable(item, f"{path}.{key}")
@@ -128,7 +128,7 @@ def _unstorable(value: Any, path: str) -> Iterator[str]:
 
 
 def _short(message: str) -> str:
-    # jsonschema repeats the whole value, which may be a chapter; what is wrong stands at the end.
+    # jsonschema repeats the whole value, which may be long, and says at the end what is wrong.
     text = message if len(message) <= 200 else f"{message[:80]} … {message[-100:]}"
     return text.encode("utf-8", "backslashreplace").decode()
 
@@ -138,15 +138,15 @@ def _contradictions(found: dict[str, Any], folder: Path) -> Iterator[str]:
     for index, project in enumerate(found[PROJECTS]["projects"]):
         if project["slug"] in slugs:
             place = f"resource/{PROJECTS}: $.projects[{index}].slug"
-            yield f"{place}: {project['slug']!r} is there twice"
+            yield f"{place}: duplicate slug {project['slug']!r}"
         slugs.add(project["slug"])
     seen: set[tuple[str, str]] = set()
     for index, image in enumerate(found[IMAGES]["images"]):
         place = f"resource/{IMAGES}: $.images[{index}]"
         if image["project"] not in slugs:
-            yield f"{place}.project: no project has the slug {image['project']!r}"
+            yield f"{place}.project: unknown project {image['project']!r}"
         if not (folder / PICTURES / image["file"]).is_file():
-            yield f"{place}.file: there is no resource/{PICTURES}/{image['file']}"
+            yield f"{place}.file: resource/{PICTURES}/{image['file']} does not exist"
         if (image["project"], image["file"]) in seen:
-            yield f"{place}.file: {image['file']!r} is in this gallery twice"
+            yield f"{place}.file: duplicate picture {image['file']!r} in this gallery"
         seen.add((image["project"], image["file"]))

@@ -1,4 +1,4 @@
-"""Telling a database that is away from a mistake in the program."""
+"""Tells an unavailable database from an error in the program."""
 
 import logging
 import sqlite3
@@ -8,14 +8,14 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_MISSING = "the tables are missing or old; run my_flask_webpage.setup.init_db"
+SCHEMA_MISSING = "the tables are missing or outdated; run my_flask_webpage.setup.init_db"
 UNREACHABLE = "the database cannot be reached"
 BUSY = "the database is busy"
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 POSTGRES_UNDEFINED = {"3F000", "42P01", "42703"}  # schema, table, column
 
-# SQLite has one class for most errors and tells them apart in words.
+# SQLite uses one class for most errors; only their messages differ.
 SQLITE_OUTAGES = {
     "no such table": SCHEMA_MISSING,
     "no such column": SCHEMA_MISSING,
@@ -25,12 +25,12 @@ SQLITE_OUTAGES = {
 
 
 def outage(error: SQLAlchemyError) -> str | None:
-    """Say why the database cannot serve, and log the driver's message.
+    """Tell why the database is unavailable, and log the driver's message.
 
     Returns
     -------
     str or None
-        A short reason without host or user, fit for strangers; None if the program is at fault.
+        A short reason without host or user, safe to show to anyone; None for any other error.
     """
     reason = _reason(error)
     if reason:
@@ -39,9 +39,9 @@ def outage(error: SQLAlchemyError) -> str | None:
 
 
 def driver_message(error: SQLAlchemyError) -> str:
-    """Give the driver's message in one line.
+    """Return the driver's message in one line.
 
-    It names host, port and cause, but neither the statement nor the password.
+    It contains host, port and cause, but neither the statement nor the password.
     """
     return " ".join(str(getattr(error, "orig", None) or error).split())
 

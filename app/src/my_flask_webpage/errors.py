@@ -1,4 +1,4 @@
-"""Error pages that a person can read."""
+"""Readable error pages."""
 
 from flask import Flask, render_template
 from flask.typing import ResponseReturnValue
@@ -10,31 +10,31 @@ from my_flask_webpage.database_errors import outage
 
 RETRY_AFTER_SECONDS = 10
 
-# Title and explanation; the other codes use what Werkzeug says of them.
+# Title and explanation. All other codes use Werkzeug's texts.
 TEXTS = {
-    400: ("That did not arrive in one piece", "The request was incomplete or could not be read."),
-    403: ("That is not yours to see", "The site knows the page, but does not open it for you."),
-    404: ("There is nothing here", "The page may have moved, or the address has a slip in it."),
-    413: ("That is too large", "What you sent is larger than this site accepts."),
-    429: ("That was too often", "Please wait a minute, then try again."),
-    500: ("Something broke", "The fault is on this side and has been logged. Please try later."),
-    503: ("Back in a moment", "The site cannot reach its data right now. Please try again soon."),
+    400: ("Bad request", "The request was incomplete or could not be read."),
+    403: ("Access denied", "You do not have permission to see this page."),
+    404: ("Page not found", "The page may have moved, or the address may be mistyped."),
+    413: ("Too large", "What you sent is larger than this site accepts."),
+    429: ("Too many requests", "Please wait a minute, then try again."),
+    500: ("Something went wrong", "The error has been logged. Please try again later."),
+    503: ("Temporarily unavailable", "The database cannot be reached. Please try again soon."),
 }
 
 FORM_EXPIRED = (
-    "That form has expired",
-    "Please go back, reload the page and send it again. Cookies have to be allowed for that.",
+    "The form has expired",
+    "Please go back, reload the page and send the form again. This needs cookies.",
 )
 
 
 def init_app(app: Flask) -> None:
-    """Answer every error with a page."""
+    """Render a page for every error."""
     app.register_error_handler(HTTPException, show_http_error)
     app.register_error_handler(SQLAlchemyError, show_database_error)
 
 
 def show_http_error(error: HTTPException) -> ResponseReturnValue:
-    """Render an HTTP error, with the headers it brings (such as ``Allow``)."""
+    """Render an HTTP error and keep its headers, such as ``Allow``."""
     code = error.code or 500
     if code < 400:
         return error
@@ -42,7 +42,7 @@ def show_http_error(error: HTTPException) -> ResponseReturnValue:
         title, explanation = FORM_EXPIRED
     else:
         title, explanation = TEXTS.get(code, (error.name, error.description or ""))
-        # What a view says of its own refusal is more to the point.
+        # A description given to `abort` is more specific.
         if error.description != type(error).description:
             explanation = error.description or explanation
     page = render_template("error.html", code=code, title=title, explanation=explanation)
@@ -51,7 +51,7 @@ def show_http_error(error: HTTPException) -> ResponseReturnValue:
 
 
 def show_database_error(error: SQLAlchemyError) -> ResponseReturnValue:
-    """Answer 503 when the database is away; any other error is a fault of the program."""
+    """Respond with 503 if the database is unavailable; raise any other error again."""
     if outage(error) is None:
         raise error
     title, explanation = TEXTS[503]

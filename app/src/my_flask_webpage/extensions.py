@@ -9,9 +9,9 @@ from sqlalchemy.orm import DeclarativeBase
 
 
 class Base(DeclarativeBase):
-    """Base of all models."""
+    """Base class of all models."""
 
-    # Predictable names, so that a migration can name the constraint it changes.
+    # Predictable names, so that a migration can refer to the constraint that it changes.
     metadata = MetaData(
         naming_convention={
             "ix": "ix_%(table_name)s_%(column_0_name)s",

@@ -32,27 +32,27 @@ from my_flask_webpage.setup.database import init_db_command
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     """Build an application.
 
-    Neither the disk nor the database is touched: the server forks its workers after this, and
-    a connection opened here would be shared by all of them.
+    This opens no connection to the database: the server forks its workers afterwards, and they
+    would share the connection. It also writes nothing to the disk.
 
     Parameters
     ----------
     config : Mapping[str, Any], optional
-        Keys that override those read from the environment; tests use it.
+        Settings that override those from the environment, for tests.
 
     Raises
     ------
     my_flask_webpage.config.ConfigError
         If a setting is missing or unsafe.
     my_flask_webpage.content.ContentError
-        If the owner's files are wrong.
+        If the owner's files are invalid.
     """
     app = Flask("my_flask_webpage", instance_path=instance_path())
     app.config.from_mapping(load_config())
     app.config.from_mapping(config or {})
 
     trust_proxies(app, app.config["TRUSTED_PROXY_HOPS"])
-    # Hooks that these register run in this order before a request, and in the opposite one after.
+    # Their hooks run in this order before a request, and in reverse order after it.
     logs.init_app(app)
     db.init_app(app)
     migrate.init_app(app, db, directory=str(MIGRATIONS))
@@ -80,7 +80,7 @@ def instance_path() -> str | None:
     -------
     str or None
         ``INSTANCE_PATH`` if it is set; ``instance/`` beside ``pyproject.toml`` when the package
-        runs from its source folder; otherwise None, for Flask's own choice under ``sys.prefix``.
+        runs from its source folder; otherwise None for Flask's default below ``sys.prefix``.
     """
     if configured := os.environ.get("INSTANCE_PATH"):
         return str(Path(configured).resolve())
@@ -89,9 +89,9 @@ def instance_path() -> str | None:
 
 
 def trust_proxies(app: Flask, hops: int) -> None:
-    """Believe the ``X-Forwarded-*`` headers of as many proxies as stand in front.
+    """Trust the ``X-Forwarded-*`` headers of this number of proxies.
 
-    With 0 none are believed, because anyone can send them.
+    With 0, none are trusted, because any client can send them.
     """
     if hops:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
@@ -100,18 +100,18 @@ def trust_proxies(app: Flask, hops: int) -> None:
 
 
 def dispose_after_fork(app: Flask) -> None:
-    """Make each of uWSGI's processes open connections of its own.
+    """Make each of uWSGI's processes open its own database connections.
 
-    Nothing here connects before the fork; this keeps a process sound if something ever does.
+    Nothing connects before the fork now; this protects the processes if something ever does.
     https://docs.sqlalchemy.org/en/20/core/pooling.html#using-connection-pools-with-multiprocessing-or-os-fork
     """
     try:
         from uwsgidecorators import postfork
-    except ImportError:  # there only within uWSGI
+    except ImportError:  # exists only inside uWSGI
         return
 
     @postfork
     def forget_connections() -> None:
         with app.app_context():
-            # Left open, because they are the parent's.
+            # Not closed, because they belong to the parent process.
             db.engine.dispose(close=False)

@@ -1,4 +1,4 @@
-"""Answers for machines: whether the process is up, and whether it can serve."""
+"""Health checks: whether the process is up, and whether it can serve requests."""
 
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
@@ -14,24 +14,24 @@ blueprint = Blueprint("health", __name__)
 
 @blueprint.get("/healthz")
 def healthz() -> ResponseReturnValue:
-    """Answer 200 while the process is up. The database is not asked."""
+    """Respond with 200 while the process is up, without a query to the database."""
     return jsonify(status="ok")
 
 
 @blueprint.get("/readyz")
 def readyz() -> ResponseReturnValue:
-    """Answer 200 if the database has a schema that this release works with, otherwise 503."""
+    """Respond with 200 if this release can work with the database's schema, otherwise with 503."""
     try:
         revision = db.session.scalar(text("SELECT version_num FROM alembic_version"))
         for table in db.metadata.sorted_tables:
-            # Naming each column checks the shape of the table; no row is read.
+            # Selecting each column checks that it exists; no row is read.
             db.session.execute(select(table).limit(0))
     except SQLAlchemyError as error:
         reason = outage(error)
         if reason is None:
             raise
         return jsonify(status="unavailable", reason=reason), 503
-    # A newer release's schema is fine: migrations only add, so this release serves on until it is
+    # The schema of a newer release is fine: migrations only add, so this release works until it is
     # replaced, and again after a rollback.
     head, *older = known_revisions()
     if revision is None or revision in older:

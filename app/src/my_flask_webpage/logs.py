@@ -1,7 +1,7 @@
-"""Logs on stdout, each line tied to the request it belongs to by an id.
+"""Logs on stdout; each line has the ID of its request.
 
-In production a line is a JSON object, for programs to read; elsewhere it is short, for people.
-A response that lacks ``X-Request-ID`` was not made here but by the server in front.
+In production each line is a JSON object, elsewhere a short text. A response without
+``X-Request-ID`` comes from the web server in front and not from the app.
 """
 
 import json
@@ -20,10 +20,10 @@ access = logging.getLogger("my_flask_webpage.access")
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line; what a record has as ``fields`` is added to it."""
+    """Formats a record as one JSON object, including its ``fields``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write a record as JSON, in which a line break cannot fake a line."""
+        """Format a record as JSON, which escapes line breaks, so that none can forge a line."""
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -38,10 +38,10 @@ class JsonFormatter(logging.Formatter):
 
 
 class ShortFormatter(logging.Formatter):
-    """One short line; line breaks in it are shown and not made."""
+    """Formats a record as one short line, with line breaks escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write a record for a person."""
+        """Format a record as text."""
         line = f"{record.levelname.lower()}: {record.getMessage()!r:.1000}"
         if record.name == access.name:
             line = record.getMessage().encode("unicode_escape").decode()
@@ -49,7 +49,7 @@ class ShortFormatter(logging.Formatter):
 
 
 class Stdout(logging.StreamHandler):
-    """Writes to what is stdout at the moment, which tests and servers replace."""
+    """Writes to the current `sys.stdout`, which tests and servers may replace."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -61,7 +61,7 @@ class Stdout(logging.StreamHandler):
 
 
 def init_app(app: Flask) -> None:
-    """Log each request, and give each response the id of its log lines."""
+    """Log each request, and send the ID of its log lines with the response."""
     logger = logging.getLogger("my_flask_webpage")
     for handler in [handler for handler in logger.handlers if isinstance(handler, Stdout)]:
         logger.removeHandler(handler)

@@ -1,7 +1,7 @@
-"""Pictures: checked, turned upright, freed of metadata, and kept in several widths.
+"""Pictures: checked, turned upright, stripped of metadata, and stored in several widths.
 
-Files are named by a digest of what was sent and of how it is encoded, so the same picture is kept
-once, a name never changes its meaning, and browsers may keep a file for a year.
+Files are named after a digest of the upload and of the encoding settings. So the same picture is
+stored once, a name always means the same content, and browsers may cache a file for a year.
 """
 
 import os
@@ -20,28 +20,28 @@ from werkzeug.routing import BaseConverter
 
 blueprint = Blueprint("media", __name__, url_prefix="/media")
 
-# Told by their first bytes. SVG is left out: it can carry scripts.
+# Recognised by their first bytes. SVG is not accepted, because it can contain scripts.
 FORMATS = ("JPEG", "PNG", "WEBP")
 
-# Pixel widths of the files, for `srcset`; a smaller picture has its own width as the largest.
+# Widths of the files in pixels, for `srcset`. The largest file of a small picture keeps its width.
 WIDTHS = (480, 960, 1600)
 LONGEST_SIDE = 2400
 QUALITY = 80
 RECIPE = repr((WIDTHS, LONGEST_SIDE, QUALITY)).encode()
 
-# In memory a picture takes up to 4 bytes a pixel, and twice that while it is made smaller. A JPEG
-# is decoded at a fraction of its size, so there may be more of it.
+# In memory a picture takes up to 4 bytes per pixel, and twice that while it is scaled. A JPEG is
+# decoded at a fraction of its size, so it may have more pixels.
 MAX_PIXELS = {"JPEG": 50_000_000, "PNG": 16_000_000, "WEBP": 16_000_000}
 MAX_SIDE = 16_000
 
 ONE_YEAR_SECONDS = 365 * 24 * 60 * 60
 
-# One picture at a time in each process, whatever its threads are asked for.
+# Limits the memory use: the threads of a process decode one picture at a time.
 _at_work = threading.Lock()
 
 
 class PictureError(Exception):
-    """What was sent is no picture that this site takes; the message is written for its sender."""
+    """The upload is not an accepted picture; the message is written for the uploader."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Picture:
     Attributes
     ----------
     digest : str
-        The beginning of its files' names.
+        The prefix of its file names.
     width, height : int
         Size of the largest file in pixels.
     widths : list[int]
@@ -65,19 +65,19 @@ class Picture:
 
 
 class MediaName(BaseConverter):
-    """The name of a file in the media folder, in an address."""
+    """URL converter for the name of a file in the media folder."""
 
     regex = r"[0-9a-f]{32}(?:-[0-9]{1,4}\.webp|\.jpg)"
 
 
 def init_app(app: Flask) -> None:
-    """Choose the media folder, and register the converter for names of its files."""
+    """Set the default media folder, and register the converter for its file names."""
     app.config["MEDIA_DIR"] = app.config["MEDIA_DIR"] or str(Path(app.instance_path) / "media")
     app.url_map.converters["media"] = MediaName
 
 
 def root() -> Path:
-    """Give the media folder."""
+    """Return the media folder."""
     return Path(current_app.config["MEDIA_DIR"])
 
 
@@ -106,7 +106,7 @@ def store(data: bytes, folder: Path) -> Picture:
     """
     digest = sha256(RECIPE + data).hexdigest()[:32]
     preview = folder / f"{digest}.jpg"
-    if not preview.is_file():  # written last, so the others are there when it is
+    if not preview.is_file():  # written last, so all other files exist if it does
         with _at_work:
             image = _decode(data)
             folder.mkdir(parents=True, exist_ok=True)
@@ -128,14 +128,14 @@ def remove(digest: str, folder: Path) -> None:
 def _decode(data: bytes) -> Pillow.Image:
     try:
         image = Pillow.open(BytesIO(data), formats=FORMATS)
-    except Exception as error:  # decoders raise whatever they stumble over
+    except Exception as error:  # decoders raise all kinds of exceptions
         raise PictureError("This is not a JPEG, PNG or WebP picture.") from error
-    # The header tells the size before a single pixel is unpacked.
+    # The header has the size, so that no pixel of an oversized picture is decoded.
     limit = MAX_PIXELS[image.format or "PNG"]
     if image.width * image.height > limit or max(image.size) > MAX_SIDE:
         raise PictureError(
-            f"This picture has {image.width} by {image.height} pixels. At most "
-            f"{limit // 1_000_000} million are taken, and {MAX_SIDE} on a side."
+            f"This picture has {image.width} by {image.height} pixels. The limit is "
+            f"{limit // 1_000_000} million pixels, and {MAX_SIDE} per side."
         )
     try:
         image.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))
@@ -151,10 +151,10 @@ def _decode(data: bytes) -> Pillow.Image:
 
 
 def _in_srgb(image: Pillow.Image, profile: bytes | None) -> Pillow.Image:
-    """Convert to the colour space that browsers assume where a file names none."""
+    """Convert to sRGB, which browsers assume for files without a profile."""
     mode = "RGBA" if image.mode == "RGBA" else "RGB"
     if profile:
-        # A profile that is broken, or of another kind than the pixels, is none.
+        # Ignore a profile that is broken or does not match the pixel format.
         with suppress(ImageCms.PyCMSError, OSError, ValueError):
             own = ImageCms.ImageCmsProfile(BytesIO(profile))
             srgb = ImageCms.createProfile("sRGB")
@@ -172,7 +172,7 @@ def _scaled(image: Pillow.Image, width: int) -> Pillow.Image:
 
 
 def _write(image: Pillow.Image, target: Path, kind: str) -> None:
-    """Write a file under its name in one step; nothing but pixels goes into it."""
+    """Write a file atomically, with the pixels and no metadata."""
     clean = Pillow.new("RGB", image.size, "white") if kind == "JPEG" else image.copy()
     if kind == "JPEG":
         clean.paste(image, mask=image if image.mode == "RGBA" else None)

@@ -1,4 +1,4 @@
-"""The guest book: leave a message, read the latest."""
+"""The guest book: visitors leave messages and read the latest ones."""
 
 import hashlib
 import hmac
@@ -24,21 +24,21 @@ from my_flask_webpage.models import (
 )
 
 LATEST_COUNT = 20
-# What `MESSAGES_PER_HOUR` and `MESSAGES_PER_HOUR_IN_ALL` count.
+# The period of `MESSAGES_PER_HOUR` and `MESSAGES_PER_HOUR_IN_ALL`.
 WINDOW = timedelta(hours=1)
 
 blueprint = Blueprint("messages", __name__, url_prefix="/messages")
 
 
 class MessageForm(FlaskForm):
-    """What a visitor fills in."""
+    """A visitor's name and message."""
 
     name = StringField(
         "Your name",
         filters=[tidy],
         validators=[
-            DataRequired("Please give a name."),
-            Length(max=NAME_MAX_LENGTH, message="A name has at most %(max)d characters."),
+            DataRequired("Please enter a name."),
+            Length(max=NAME_MAX_LENGTH, message="A name can have at most %(max)d characters."),
             storable,
         ],
     )
@@ -47,7 +47,7 @@ class MessageForm(FlaskForm):
         filters=[tidy],
         validators=[
             DataRequired("Please write a message."),
-            Length(max=BODY_MAX_LENGTH, message="A message has at most %(max)d characters."),
+            Length(max=BODY_MAX_LENGTH, message="A message can have at most %(max)d characters."),
             storable,
         ],
     )
@@ -59,19 +59,19 @@ def latest_messages() -> Sequence[Message]:
 
 
 def count_sender(address: str | None) -> timedelta | None:
-    """Count a message for the client that sends it, for all processes of the server together.
+    """Count a message of a client in the database, and so for all processes together.
 
     Returns
     -------
     datetime.timedelta or None
-        None if the message may be kept: commit the session together with it. Otherwise how long
+        None if the message may be saved; commit the session together with it. Otherwise how long
         the client has to wait.
     """
     now, config = utc_now(), current_app.config
     key, network = config["SECRET_KEY"].encode(), client_network(address).encode()
     sender = hmac.new(key, b"message sender " + network, hashlib.sha256).hexdigest()
-    # One at a time, until the commit. SQLite has one writer at a time anyway, and the deletion
-    # makes this one it.
+    # Lock out other senders until the commit. SQLite has one writer at a time anyway, and the
+    # DELETE below makes this transaction the writer.
     if db.engine.dialect.name == "postgresql":
         lock = text("SELECT pg_advisory_xact_lock(hashtextextended('messages', 0))")
         db.session.execute(lock)
@@ -91,7 +91,7 @@ def count_sender(address: str | None) -> timedelta | None:
 
 @blueprint.app_template_filter("moment")
 def write_moment(moment: datetime) -> str:
-    """Write a moment as ``3 May 2026, 14:05 UTC``."""
+    """Format a time as ``3 May 2026, 14:05 UTC``."""
     return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
 
 
@@ -103,7 +103,7 @@ def index() -> str:
 
 @blueprint.post("")
 def create() -> ResponseReturnValue:
-    """Keep a message, then redirect, so that a reload does not send it again."""
+    """Save a message, then redirect, so that a reload does not send it again."""
     form = MessageForm()
     if not form.validate():
         page = render_template("messages/index.html", form=form, messages=latest_messages())
@@ -117,5 +117,5 @@ def create() -> ResponseReturnValue:
     message = Message(name=form.name.data, body=form.body.data)
     db.session.add(message)
     db.session.commit()
-    flash("Thank you. Your message is on the page.")
+    flash("Thank you. Your message is shown below.")
     return redirect(url_for(".index", _anchor=f"message-{message.id}"), code=303)

@@ -1,4 +1,4 @@
-"""What is in the database."""
+"""The database models."""
 
 from datetime import UTC, datetime
 
@@ -28,17 +28,17 @@ EMAIL_MAX_LENGTH = 254  # RFC 5321, section 4.5.3.1.3, less the two angle bracke
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment in UTC. SQLite forgets the time zone, so it is put back on the way out."""
+    """A time in UTC. SQLite stores no time zone, so it is attached again on reading."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Convert to UTC; a moment without a time zone is refused."""
+        """Convert to UTC; a time without a time zone is refused."""
         if value is None:
             return None
         if value.tzinfo is None:
-            raise ValueError("a moment needs a time zone")
+            raise ValueError("a datetime must have a time zone")
         return value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
@@ -49,24 +49,24 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 def utc_now() -> datetime:
-    """Give the current time in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 class Kept:
-    """What decides whether the JSON files or the internal area have the say over a row.
+    """Columns that decide whether the JSON files or the internal area control a row.
 
     Attributes
     ----------
     from_file : bool
-        Whether a JSON file has, or once had, the row: then `source` says under which name.
+        Whether the row is or was in a JSON file; `source` is its name there.
     edited : bool
-        The internal area made, changed or hid it: `init_db` leaves it alone from then on.
+        Whether the internal area created, changed or hid it; `init_db` then leaves it unchanged.
     moved : bool
-        The internal area chose its position.
+        Whether the internal area chose its position.
     hidden : bool
-        Visitors do not see it: it left the file, or the internal area took it away. The row stays,
-        so that the file cannot bring back what the owner removed.
+        Whether it is hidden from visitors, because it was removed from the file or in the internal
+        area. The row stays, so that the file cannot restore what the owner removed.
     """
 
     edited: Mapped[bool] = mapped_column(default=False, server_default=false())
@@ -77,27 +77,27 @@ class Kept:
 
     @property
     def from_file(self) -> bool:
-        """Whether a JSON file has, or once had, the row."""
+        """Whether the row is or was in a JSON file."""
         return self.source is not None
 
 
 class Project(Kept, db.Model):
-    """A piece of work to show; `slug` names it in addresses."""
+    """A project of the portfolio; its URL contains `slug`."""
 
     __tablename__ = "project"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     slug: Mapped[str] = mapped_column(String(SLUG_MAX_LENGTH), unique=True)
-    # Slug in ``resource/projects.json``, which an edit does not change; None for any other row.
+    # Slug in ``resource/projects.json``, unaffected by edits; None if the row is not from there.
     source: Mapped[str | None] = mapped_column(String(SLUG_MAX_LENGTH), unique=True, index=True)
     title: Mapped[str] = mapped_column(String(120))
     period: Mapped[str] = mapped_column(String(40))
     summary: Mapped[str] = mapped_column(Text)
-    # Paragraphs, with an empty line between them.
+    # Paragraphs, separated by empty lines.
     text: Mapped[str] = mapped_column(Text, default="", server_default="")
-    # Label and address of each.
+    # Each link has the keys `label` and `url`.
     links: Mapped[list[dict[str, str]]] = mapped_column(JSON, default=list, server_default="[]")
-    # The first address. Releases from before `links` read it, and one may still serve or return.
+    # The first URL in `links`, for releases older than `links`: one may still serve, or come back.
     link: Mapped[str] = mapped_column(String(URL_MAX_LENGTH), default="", server_default="")
     highlighted: Mapped[bool] = mapped_column(default=False, server_default=false())
     position: Mapped[int]
@@ -110,7 +110,7 @@ class Project(Kept, db.Model):
 
     @validates("links")
     def keep_link(self, key: str, links: list[dict[str, str]]) -> list[dict[str, str]]:
-        """Keep the first address where older releases look for it."""
+        """Store the first URL in `link`, where older releases read it."""
         self.link = links[0]["url"] if links else ""
         return links
 
@@ -121,7 +121,7 @@ class Project(Kept, db.Model):
 
 
 class Image(Kept, db.Model):
-    """A picture of a project's gallery; its files in the media folder are named by `digest`."""
+    """A picture in a project's gallery; its files in the media folder are named after `digest`."""
 
     __tablename__ = "image"
     __table_args__ = (UniqueConstraint("project_id", "source"),)
@@ -133,11 +133,11 @@ class Image(Kept, db.Model):
     # File name in ``resource/images/``; None for an upload.
     source: Mapped[str | None] = mapped_column(String(120))
     digest: Mapped[str] = mapped_column(String(64), index=True)
-    # Of the largest file, in pixels; `widths` are those of all of them.
+    # Size of the largest file in pixels; `widths` has the widths of all files.
     width: Mapped[int]
     height: Mapped[int]
     widths: Mapped[list[int]] = mapped_column(JSON)
-    # What the picture shows, for who cannot see it.
+    # What the picture shows, for people who cannot see it.
     alt: Mapped[str] = mapped_column(String(CAPTION_MAX_LENGTH))
     caption: Mapped[str] = mapped_column(String(CAPTION_MAX_LENGTH), default="")
     credit: Mapped[str] = mapped_column(String(CAPTION_MAX_LENGTH), default="")
@@ -147,26 +147,26 @@ class Image(Kept, db.Model):
 
 
 class User(UserMixin, db.Model):
-    """Who may use the internal area."""
+    """An account of the internal area."""
 
     __tablename__ = "user"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     email: Mapped[str] = mapped_column(String(EMAIL_MAX_LENGTH), unique=True)
     password_hash: Mapped[str] = mapped_column(String(255))
-    # Names the user in sessions. A new password and a logout bring a new key, which
-    # ends them all.
+    # Identifies the user in sessions. A new password or a logout changes the key, which ends all
+    # sessions.
     # https://flask-login.readthedocs.io/en/latest/#alternative-tokens
     session_key: Mapped[str] = mapped_column(String(64), unique=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
 
     def get_id(self) -> str:
-        """Give Flask-Login what it keeps in the session."""
+        """Return the key that Flask-Login stores in the session."""
         return self.session_key
 
 
 class LoginAttempt(db.Model):
-    """One try to log in, kept for as long as it counts against its address."""
+    """A login attempt, stored for as long as it counts against its address."""
 
     __tablename__ = "login_attempt"
     __table_args__ = (Index("ix_login_attempt_address_at", "address", "at"),)
@@ -177,7 +177,7 @@ class LoginAttempt(db.Model):
 
 
 class Message(db.Model):
-    """What a visitor left."""
+    """A visitor's message."""
 
     __tablename__ = "message"
 
@@ -188,12 +188,12 @@ class Message(db.Model):
 
 
 class MessageSender(db.Model):
-    """A client that left a message, kept for as long as that counts against it."""
+    """The sender of a recent message, stored for as long as it counts against the limits."""
 
     __tablename__ = "message_sender"
     __table_args__ = (Index("ix_message_sender_sender_at", "sender", "at"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    # A keyed hash of the address, which nobody can read back without the key.
+    # A keyed hash of the address, which cannot be computed without the key.
     sender: Mapped[str] = mapped_column(String(64))
     at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -1,4 +1,4 @@
-"""The pages that everybody sees, and what search engines ask for."""
+"""The public pages, and the files for search engines."""
 
 from collections.abc import Sequence
 
@@ -14,13 +14,13 @@ blueprint = Blueprint("pages", __name__)
 
 
 class Slug(BaseConverter):
-    """A project's slug in an address."""
+    """URL converter for the slug of a project."""
 
     regex = r"[a-z0-9]+(?:-[a-z0-9]+)*"
 
 
 def shown() -> Select[tuple[Project]]:
-    """Select the projects that visitors see, in order, and their pictures with one more query."""
+    """Select the visible projects in display order; one more query loads all their pictures."""
     return (
         select(Project)
         .filter_by(hidden=False)
@@ -55,19 +55,19 @@ def project(slug: str) -> str:
 
 @blueprint.get("/imprint")
 def imprint() -> str:
-    """Show who answers for the site."""
+    """Show who is responsible for the site."""
     return render_template("pages/imprint.html")
 
 
 @blueprint.get("/privacy")
 def privacy() -> str:
-    """Show what the site keeps of its visitors."""
+    """Show what the site stores about its visitors."""
     return render_template("pages/privacy.html")
 
 
 @blueprint.get("/favicon.ico")
 def favicon() -> Response:
-    """Send the icon to clients that ask for it without having read a page."""
+    """Send the icon to clients that request it without reading a page."""
     return current_app.send_static_file("favicon.ico")
 
 

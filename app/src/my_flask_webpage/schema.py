@@ -1,4 +1,4 @@
-"""Which shape of the database this release works with."""
+"""The migrations that this release contains."""
 
 from functools import cache
 from pathlib import Path
@@ -10,6 +10,6 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 @cache
 def known_revisions() -> tuple[str, ...]:
-    """List the names of this release's migrations, newest first."""
+    """List the revisions of this release's migrations, newest first."""
     script = ScriptDirectory(str(MIGRATIONS))
     return tuple(step.revision for step in script.walk_revisions())

@@ -1,4 +1,4 @@
-"""Security headers, and a check that a form comes from this site.
+"""Security headers, and a check that forms are sent from this site.
 
 ``Strict-Transport-Security`` is left to the server that terminates TLS.
 """
@@ -35,17 +35,17 @@ def init_app(app: Flask) -> None:
 
     @app.before_request
     def refuse_foreign_forms() -> None:
-        # Browsers say where a request comes from and let no page change it. It stands in for
-        # Flask-WTF's comparison of Referer and Host, which fails where a proxy drops the port
-        # from Host (Debian's uwsgi_params does) and for visitors who send no Referer.
+        # Browsers set Sec-Fetch-Site, and no page can change it. The check replaces Flask-WTF's
+        # comparison of Referer and Host, which fails behind a proxy that drops the port from Host
+        # (Debian's uwsgi_params does) and for visitors who send no Referer.
         # https://developer.mozilla.org/docs/Web/HTTP/Reference/Headers/Sec-Fetch-Site
         origin = request.headers.get("Sec-Fetch-Site")
         if request.method not in SAFE_METHODS and origin in {"cross-site", "same-site"}:
-            abort(403, "A form is accepted only from a page of this site.")
+            abort(403, "Forms are accepted only from pages of this site.")
 
     @app.before_request
     def give_uploads_room() -> None:
-        # Before anything reads the body. A stranger's is never read beyond the small limit.
+        # Must run before anything reads the body. Without a login the small limit applies.
         is_upload = request.method == "POST" and request.endpoint in UPLOAD_ENDPOINTS
         if is_upload and current_user.is_authenticated:
             request.max_content_length = app.config["UPLOAD_MAX_BYTES"]

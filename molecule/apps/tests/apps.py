@@ -1,4 +1,4 @@
-"""What both steps of the scenario ask."""
+"""Helpers for both steps of the scenario."""
 
 import os
 from pathlib import Path
@@ -14,14 +14,14 @@ def ask(
     body: str | None = None,
     headers: dict[str, str] | None = None,
 ) -> Answer:
-    """Ask one app over HTTPS, under its own name."""
+    """Send a request to an app over HTTPS, under its own host name."""
     there = site.named(f"{app}.localhost")
     form = {"Content-Type": "application/x-www-form-urlencoded"} if method == "POST" else {}
     return there.request(path, method, body, {**form, **(headers or {})})
 
 
 def shorten(site: Site, name: str, target: str) -> None:
-    """Store a link, with the token from the vault."""
+    """Store a link, authorised by the token from the vault."""
     secret = (Path(os.environ["SITE_SECRETS"]) / "scenario").read_text().strip()
     token = secret + "$HOME ${x} $$@:/%#'\"\\ä"
     answer = ask(site, "shortener", f"/{name}", "PUT", target, {"Authorization": f"Bearer {token}"})
@@ -29,12 +29,12 @@ def shorten(site: Site, name: str, target: str) -> None:
 
 
 def web(site: Site, app: str) -> str:
-    """Name the container of an app's release."""
+    """Return the name of the container of an app's live release."""
     names = [n for n in site.containers() if n.startswith(f"{app}-") and "-web-" in n]
     assert len(names) == 1, names
     return names[0]
 
 
 def identities(site: Site) -> dict[str, str]:
-    """Tell the containers apart from ones that were made or started anew."""
+    """Return a value per container that changes if it is recreated or restarted."""
     return {name: c["Id"] + c["State"]["StartedAt"] for name, c in site.containers().items()}

@@ -1,4 +1,4 @@
-"""Two foreign apps beside the shipped one. What they keep is looked for again after a change."""
+"""Two other apps beside the shipped one; `last.py` checks their data again after a change."""
 
 import json
 import os
@@ -18,7 +18,7 @@ def test_an_app_with_sqlite_keeps_rows_and_files(site: Site) -> None:
 def test_uploads_end_at_the_app_s_own_limit(site: Site) -> None:
     assert apps.ask(site, "notes", "/files/b", "PUT", "x" * 1_000_000).status == 201
     assert apps.ask(site, "notes", "/files/b", "PUT", "x" * 1_100_000).status == 413
-    # Each app has its own: the others' is 16 MiB.
+    # Each app has its own limit; that of the others is 16 MiB.
     assert apps.ask(site, "shortener", "/b", "PUT", "x" * 1_100_000).status == 401
 
 
@@ -46,7 +46,7 @@ def test_what_only_the_build_needs_stays_out_of_the_image(site: Site) -> None:
 def test_apps_cannot_reach_each_other_s_database(site: Site) -> None:
     look = "import socket; print(socket.gethostbyname('{}'))"
     web = apps.web(site, "my_flask_webpage")
-    # The negative control: each finds its own.
+    # Negative control: each app finds its own database.
     assert site.on_server("docker", "exec", web, "python3", "-c", look.format("db"))
     address = site.on_server(
         "docker",

@@ -1,4 +1,4 @@
-"""One app added, one changed, one removed, and nobody else touched."""
+"""One app is added, one changed and one removed; all others stay untouched."""
 
 import json
 import os
@@ -16,7 +16,7 @@ def test_the_others_were_left_alone(site: Site) -> None:
     kept = {name for name in before if name.startswith(mine)}
     assert len(kept) == 7
     assert {name: now.get(name) for name in kept} == {name: before[name] for name in kept}
-    # The negative control: the same comparison sees the app that did change.
+    # Negative control: the same comparison notices the changed app.
     changed = {name for name in before if name.startswith("shortener-") and "-web-" in name}
     assert changed
     assert not changed & set(now)
@@ -33,7 +33,7 @@ def test_an_app_of_its_own_dockerfile_is_served(site: Site) -> None:
     assert answer["greeting"] == "hello"
     assert answer["host"] == f"echo.localhost:{site.https_port}"
     assert answer["scheme"] == "https"
-    # The edge tells who asks; what a client says about itself does not count.
+    # The edge sets the client's address; headers of the client itself are ignored.
     assert "192.0.2.1" not in answer["forwarded_for"]
     assert answer["uid"] != 0
 
@@ -41,12 +41,12 @@ def test_an_app_of_its_own_dockerfile_is_served(site: Site) -> None:
 def test_the_removed_app_is_gone_and_its_data_are_kept(site: Site) -> None:
     assert not [name for name in site.containers() if name.startswith("notes-")]
     assert not site.served("notes.localhost")
-    # The negative control: the same question about an app that is there.
+    # Negative control: another app is served.
     assert site.served("echo.localhost")
     files = site.on_server("find", "/var/lib/docker/volumes", "-path", "*/notes.*/_data/*")
     assert "/notes.data/_data/app.db" in files
     assert "/notes.app-uploads/_data/a" in files
-    # Removed once and for all, although two runs wanted it.
+    # There is one dump only, although two runs had `state: absent`.
     folder = "/opt/flask-vps/apps/notes/dumps"
     (dump,) = site.on_server("ls", "-A", folder).split()
     assert dump.endswith("-before-removal.dump")

@@ -1,4 +1,4 @@
-"""A page under watch: what it logs, what it loads, and what bars its way to a person."""
+"""A page whose log, requests and accessibility are checked."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ OPTIONS = [
     "--host-resolver-rules=MAP *.localhost 127.0.0.1",
 ]
 
-# A phone and a desktop, by day and by night.
+# A phone and a desktop, each with the light and the dark colour scheme.
 VIEWS = [
     (width, height, scheme)
     for width, height in ((390, 844), (1280, 900))
@@ -31,14 +31,14 @@ VIEWS = [
 
 
 class Watched:
-    """A page and what went wrong on it.
+    """A page and its errors.
 
     Parameters
     ----------
     page : playwright.sync_api.Page
-        A page that has not been anywhere yet.
+        A page that has not loaded anything yet.
     base : str
-        Address of the site, without a slash at its end.
+        URL of the site without a trailing slash.
     """
 
     def __init__(self, page: Page, base: str) -> None:
@@ -71,7 +71,7 @@ class Watched:
         self.page.evaluate("window.scrollTo(0, 0)")
 
     def barriers(self) -> list[str]:
-        """Ask axe-core what is serious or worse, by WCAG and by good practice."""
+        """List axe-core's findings of at least serious impact, by WCAG and best practices."""
         found = Axe().run(self.page).response["violations"]
         return [
             f"{v['id']} ({v['impact']}): {node['html'][:120]}"
@@ -81,7 +81,7 @@ class Watched:
         ]
 
     def check(self) -> None:
-        """Expect a page without barriers, broken pictures, sideways scrolling or complaints."""
+        """Check for barriers, broken pictures, horizontal scrolling and logged errors."""
         assert self.barriers() == []
         broken = "[...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src)"
         assert self.page.evaluate(broken) == []
@@ -89,14 +89,14 @@ class Watched:
         assert self.complaints == []
 
     def shoot(self, name: str) -> None:
-        """Take a picture of the page in every view."""
+        """Take a screenshot of the page in every view."""
         OUTPUT.mkdir(parents=True, exist_ok=True)
         before = self.page.viewport_size
         for width, height, scheme in VIEWS:
             self.page.set_viewport_size({"width": width, "height": height})
             self.page.emulate_media(color_scheme=scheme)
             self.settle()
-            # Colours differ, so contrast does.
+            # The colour schemes differ in contrast.
             assert self.barriers() == [], (name, width, scheme)
             assert self.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
             self.page.screenshot(path=OUTPUT / f"{name}-{width}-{scheme}.png", full_page=True)

@@ -1,6 +1,6 @@
-"""The site in a browser: every page for everybody, then what its owner does.
+"""The site in a browser: the public pages, then the owner's changes.
 
-Against a site that was started by hand::
+To test a site that was started by hand::
 
     BROWSER_URL=http://localhost:5000 BROWSER_FLASK="flask --app my_flask_webpage" pytest ...
 """
@@ -34,7 +34,7 @@ PAGES = {
 
 @dataclasses.dataclass
 class Owner:
-    """Who may log in."""
+    """The owner's e-mail address and password."""
 
     email: str
     password: str
@@ -42,7 +42,7 @@ class Owner:
 
 @pytest.fixture(scope="session")
 def base_url(request: pytest.FixtureRequest) -> str:
-    """Where the site is."""
+    """The site's address."""
     if "BROWSER_URL" in os.environ:
         return os.environ["BROWSER_URL"]
     site: Site = request.getfixturevalue("site")
@@ -51,7 +51,7 @@ def base_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def owner(base_url: str, request: pytest.FixtureRequest) -> Iterator[Owner]:
-    """An account, made as the documentation says."""
+    """The owner's account, created as documented."""
     if "BROWSER_FLASK" in os.environ:
         flask = shlex.split(os.environ["BROWSER_FLASK"])
     else:
@@ -76,8 +76,8 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def visitor(chromium: Browser, base_url: str) -> Iterator[Watched]:
-    """A visitor with nothing in the cache."""
-    # Certificates are the subject of other tests; the browser does not know the test's authority.
+    """A visitor with an empty cache."""
+    # Other tests check certificates; the browser does not trust the test CA.
     context = chromium.new_context(
         ignore_https_errors=True, viewport={"width": 1280, "height": 900}, locale="en-GB"
     )
@@ -95,7 +95,7 @@ def test_page_is_sound_and_is_shown_in_every_view(visitor: Watched, name: str) -
 
 
 def test_watching_sees_what_is_wrong(visitor: Watched) -> None:
-    """The negative control of all that is asked of pages here."""
+    """Negative control for all checks of pages."""
     visitor.go("/imprint")
     visitor.page.evaluate(
         """() => {
@@ -118,7 +118,7 @@ def test_unknown_page_leads_back(visitor: Watched) -> None:
     visitor.go("/no-such-page")
     assert visitor.barriers() == []
     visitor.shoot("error")
-    # The browser itself logs that the page was not found.
+    # The browser logs the status 404 itself.
     assert all("404" in complaint for complaint in visitor.complaints)
     visitor.page.get_by_role("link", name="Go to the start page").click()
     expect(visitor.page).to_have_url(f"{visitor.base}/")
@@ -154,16 +154,16 @@ def test_visitor_leaves_a_message(visitor: Watched) -> None:
     visitor.page.get_by_role("textbox", name="Message").fill(body)
     visitor.page.get_by_role("button", name="Send message").click()
     expect(visitor.page.get_by_role("status")).to_have_text(
-        "Thank you. Your message is on the page."
+        "Thank you. Your message is shown below."
     )
     expect(visitor.page.get_by_text(body)).to_be_visible()
     visitor.check()
 
 
 def picture() -> bytes:
-    """Give a photograph that lies on its side, and says so in its metadata."""
+    """Return a photograph that is rotated, with the orientation in its metadata."""
     data = (Path(__file__).parents[3] / PHOTOGRAPH).read_bytes()
-    # Exif 2.32, section 4.5: a TIFF of one entry, Orientation (0x0112), whose value 6 is a quarter
+    # Exif 2.32, section 4.5: a TIFF with one entry, Orientation (0x0112); the value 6 is a quarter
     # turn to the right.
     entry = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"
     tiff = b"MM\x00*\x00\x00\x00\x08" + b"\x00\x01" + entry + b"\x00\x00\x00\x00"
@@ -231,7 +231,7 @@ def test_owner_logs_in_edits_uploads_and_logs_out(visitor: Watched, owner: Owner
     expect(page.get_by_role("heading", level=1)).to_have_text(title)
     expect(page.get_by_text("Second paragraph.")).to_be_visible()
     expect(page.get_by_text("Picture: Ada")).to_be_visible()
-    # It was turned upright.
+    # The picture was turned upright.
     size = page.get_by_alt_text("A lantern on its side")
     assert (size.get_attribute("width"), size.get_attribute("height")) == ("1067", "1600")
     visitor.settle()
@@ -256,13 +256,13 @@ def test_owner_logs_in_edits_uploads_and_logs_out(visitor: Watched, owner: Owner
     visitor.check()
     visitor.go("/internal/")
     expect(page).to_have_url(re.compile(r"/login\?next="))
-    # What the browser has kept of the internal area is nothing.
+    # The browser has cached nothing of the internal area.
     page.go_back()
     page.go_back()
     expect(page.get_by_text("New project")).to_have_count(0)
 
 
 def test_memory_was_enough(site: Site) -> None:
-    """Last: not even the command beside the server, or the picture, has cost a worker its life."""
+    """Run last: neither the `flask user` command nor the upload ran out of memory."""
     full = [name for name, found in site.containers().items() if found["State"]["OOMKilled"]]
     assert full == []

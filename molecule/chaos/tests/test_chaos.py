@@ -1,4 +1,4 @@
-"""A deploy may be killed anywhere: the site serves a release, and the next run puts it right."""
+"""A deploy is killed at any task: the site is still served, and the next run repairs everything."""
 
 import os
 import random
@@ -13,8 +13,8 @@ from conftest import Site, eventually
 from bench.campaign import Campaign
 
 OUTPUT = Path(os.environ["SITE_DIR"])
-# A task in each part of a deploy. A run takes some of these, and some of all tasks at random;
-# `make test-chaos` takes all.
+# A task in each phase of a deploy. A test run kills deploys at a sample of these and of all tasks;
+# `make test-chaos` uses all.
 TELLING = [
     "App | Build the image",
     "App | Run the release command",
@@ -23,7 +23,7 @@ TELLING = [
     "App | Let older releases finish",
 ]
 RANDOM = int(os.environ.get("CHAOS_RANDOM", "1"))
-# The scenario prints its seed, so that a sample can be killed again.
+# The scenario prints its seed, so that a sample can be repeated.
 SAMPLES = random.Random(os.environ["CHAOS_SEED"])  # noqa: S311
 
 
@@ -36,28 +36,28 @@ def campaign(site: Site) -> Campaign:
         inventories=os.environ["SITE_INVENTORIES"].split(","),
         work=OUTPUT / "chaos",
         on_server=site.on_server,
-        # Later than what the scenario deploy may have left.
+        # Larger than the release numbers that the scenario `deploy` may have left.
         number=int(time.time()) % 10**6,
     )
 
 
 @pytest.fixture(scope="module")
 def boundaries(campaign: Campaign) -> list[str]:
-    """The tasks of a deploy that changes the source."""
+    """The tasks of a deploy with a changed source."""
     deploy = campaign.deploy()
     assert deploy.succeeded, deploy.output[-4000:]
     return [task for _, task in deploy.tasks]
 
 
 def served(site: Site) -> int:
-    """Tell the number of the release that answers."""
+    """Return the number of the live release."""
     answer = site.request("/")
     assert answer.status == 200, answer.body
     return int(re.search(r"release (\d+)", answer.body)[1])
 
 
 def recovers(campaign: Campaign, site: Site) -> None:
-    """The next run converges, and one more finds nothing to do."""
+    """The next run succeeds, and one more changes nothing."""
     again = campaign.play("deploy.yml")
     assert again.succeeded, again.output[-4000:]
     assert served(site) == campaign.number
@@ -69,7 +69,7 @@ def kill(campaign: Campaign, site: Site, at: str) -> None:
     before = campaign.number
     campaign.change()
     killed = campaign.play("deploy.yml", kill_at=at)
-    # The negative control: it did not come to its end.
+    # Negative control: the run was really killed.
     assert not killed.succeeded
     assert "PLAY RECAP" not in killed.output
     assert served(site) in (before, campaign.number)
@@ -90,7 +90,7 @@ def test_killed_controller_anywhere(campaign: Campaign, site: Site, boundaries: 
 
 
 def booted(site: Site) -> str:
-    """Tell when the server's first process began."""
+    """Return the start time of the server's first process."""
     return site.on_server("stat", "-c", "%Z", "/proc/1")
 
 
@@ -108,10 +108,10 @@ def test_rebooted_server(campaign: Campaign, site: Site) -> None:
         for line in run.stdout or ():
             if "Wait until the release is healthy" in line:
                 break
-        # The negative control: it was at work, and the server went away.
+        # Negative control: the run was still at work when the server rebooted.
         assert run.poll() is None
         site.on_server("systemctl", "reboot", "--force")
-        # A run that finds the server again in time goes on.
+        # The run continues if the server is back in time.
         run.communicate()
 
     def rebooted() -> None:

@@ -1,4 +1,4 @@
-"""Kill and stop the main process of each container; the site must come back. Run by name."""
+"""Kill or stop the main process of each container; the site must recover. Run by file name."""
 
 import pytest
 from conftest import Site, eventually
@@ -10,7 +10,7 @@ PARTS = ["edge-nginx", "edge-docker-gen", "edge-acme-companion", "-db-db-", "-we
 def test_killed_container_comes_back(site: Site, part: str) -> None:
     name = site.container(part)
     before = site.containers()[name]
-    # As a crash does it, from outside; `docker kill` counts as the operator's own stop.
+    # From the host, like a crash: Docker does not restart a container after `docker kill`.
     site.on_server("kill", "-9", str(before["State"]["Pid"]))
 
     def served_again() -> None:
@@ -26,7 +26,7 @@ def test_killed_container_comes_back(site: Site, part: str) -> None:
 
 
 def _ends(site: Site, name: str, after: float, seconds: int = 10) -> bool:
-    """Restart a container, send its main process SIGTERM `after` seconds, and tell if it ends."""
+    """Restart a container, send its main process SIGTERM `after` seconds later; tell if it ends."""
     script = """
         docker restart --time 0 "$1" >/dev/null
         pid=$(docker inspect --format '{{.State.Pid}}' "$1")
@@ -39,11 +39,11 @@ def _ends(site: Site, name: str, after: float, seconds: int = 10) -> bool:
 
 @pytest.mark.parametrize(
     ("part", "after"),
-    # uWSGI as such, and its workers that load the app.
+    # For uWSGI: before and while its workers load the app.
     [("edge-docker-gen", 0), ("edge-acme-companion", 0), ("-web-", 0), ("-web-", 0.4)],
 )
 def test_container_that_still_starts_can_be_stopped(site: Site, part: str, after: float) -> None:
-    # What misses its SIGTERM has a server wait for 90 seconds before it reboots.
+    # A process that ignores SIGTERM delays a reboot of the server by 90 seconds.
     name = site.container(part)
     assert _ends(site, name, after)
 
@@ -56,13 +56,13 @@ def test_container_that_still_starts_can_be_stopped(site: Site, part: str, after
 
 @pytest.mark.parametrize(
     ("change", "ends"),
-    # The negative control: the settings without what a new worker has of its master.
+    # Negative control: without the handler of SIGHUP that a new worker inherits from its master.
     [("", True), ("/^hook-asap = unix_signal:1 /d", False)],
 )
 def test_new_worker_can_be_stopped(site: Site, change: str, ends: bool) -> None:
     web = site.container("-web-")
     settings = f"/opt/flask-vps/apps/{web.partition('-')[0]}/current/uwsgi.ini"
-    # The sleep makes the instant before a worker's own hook long enough to meet.
+    # The sleep prolongs the moment before the worker's own hook, so that the signal arrives in it.
     script = """
         trap 'docker rm --force naive >/dev/null' EXIT
         sed -e 's/^hook-post-fork/hook-post-fork = exec:sleep 60\\n&/' -e "$1" "$2" >/run/naive.ini

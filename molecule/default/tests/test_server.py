@@ -1,4 +1,4 @@
-"""What an auditor of the server finds."""
+"""The security of the server and its containers."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from conftest import Site
 
-# Beyond nothing: nginx prepares its cache folders and gives its workers another user.
+# All others have none. nginx prepares its cache folders and switches its workers to another user.
 CAPABILITIES = {"edge-nginx-1": {"CHOWN", "NET_BIND_SERVICE", "SETGID", "SETUID"}}
 
 
@@ -26,7 +26,7 @@ def test_every_container_is_read_only_and_unprivileged(site: Site) -> None:
         assert any(option.startswith("no-new-privileges") for option in host["SecurityOpt"]), name
         assert host["Memory"] > 0, name
         assert host["PidsLimit"] > 0, name
-        # Signals through Docker's API count as a stop by the operator, and these two get some.
+        # After a signal through Docker's API, as the edge's containers get, only `always` restarts.
         policy = "always" if name.startswith("edge-") else "unless-stopped"
         assert host["RestartPolicy"]["Name"] == policy, name
 
@@ -66,7 +66,7 @@ def test_no_secret_shows_in_inspect_processes_images_or_output(site: Site) -> No
     for place, text in places.items():
         for secret in secrets:
             assert secret not in text, place
-    # The negative control: the same search does find what the container's file system holds.
+    # Negative control: the same search finds the secrets in the container's file system.
     web = site.container("-web-")
     held = site.on_server("docker", "exec", web, "sh", "-c", "cat /run/secrets/*")
     assert any(secret in held for secret in secrets)
@@ -129,7 +129,7 @@ print(server.recv(65536).decode())
 
 
 def test_app_speaks_uwsgis_own_protocol_on_3031(site: Site) -> None:
-    """Source of the packet's form: uwsgi-docs.readthedocs.io, "The uwsgi Protocol"."""
+    """Source of the packet format: uwsgi-docs.readthedocs.io, "The uwsgi Protocol"."""
     web = json.loads(site.on_server("docker", "inspect", site.container("-web-")))[0]
     (network,) = web["NetworkSettings"]["Networks"].values()
     answer = site.on_server("python3", "-c", ASK_UWSGI, network["IPAddress"], site.domain)
@@ -139,7 +139,7 @@ def test_app_speaks_uwsgis_own_protocol_on_3031(site: Site) -> None:
 def test_image_has_the_app_and_neither_tests_nor_git_nor_secrets(site: Site) -> None:
     look = "import os; print([os.path.join(d, f) for d, _, fs in os.walk('/app') for f in fs])"
     image = json.loads(site.on_server("docker", "inspect", site.container("-web-")))[0]["Image"]
-    # The image by itself, without what the release mounts.
+    # A container of the image alone, without the release's mounts.
     run = ["docker", "run", "--rm", "--network", "none", "--entrypoint", "python3", image, "-c"]
     listing = site.on_server(*run, look)
     assert "/app/src/my_flask_webpage/templates/base.html" in listing

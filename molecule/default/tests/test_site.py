@@ -1,4 +1,4 @@
-"""What a visitor of the deployed site gets."""
+"""The deployed site as a visitor sees it."""
 
 import http.client
 import json
@@ -17,7 +17,7 @@ from conftest import Site, eventually
 def test_certificate_chain_leads_to_the_authority(site: Site, tmp_path: Path) -> None:
     certificate = site.connect().sock.getpeercert()
     assert ("DNS", site.domain) in certificate["subjectAltName"]
-    # The negative control: whoever does not trust that authority is warned.
+    # Negative control: a client that does not trust the test CA refuses the certificate.
     with pytest.raises(ssl.SSLCertVerificationError):
         site.connect(ca=Path("/etc/ssl/certs/ca-certificates.crt"))
 
@@ -56,7 +56,7 @@ def test_page_lists_projects_from_the_database(site: Site) -> None:
 
 
 def test_row_written_by_the_form_is_kept(site: Site) -> None:
-    """What the last run wrote (before the reboot) must still be there; then write another."""
+    """Rows from the last run, before the reboot, are still there; then write another one."""
     state = Path(os.environ["SITE_STATE"])
     earlier = json.loads(state.read_text()) if state.exists() else []
     page = site.request("/messages")
@@ -88,7 +88,7 @@ def test_plain_http_redirects_to_a_port_that_listens(site: Site) -> None:
 
 
 def test_browsers_are_told_to_be_strict(site: Site) -> None:
-    """What Mozilla's Observatory asks of an A+, on pages, static files and pictures alike."""
+    """Pages, static files and pictures meet Mozilla's HTTP Observatory's criteria for an A+."""
     page = site.request("/projects/tidewater")
     static = re.search(r'href="(/static/[^"]+\.css[^"]*)"', page.body)[1]
     picture = re.search(r'src="(/media/[^"]+)"', page.body)[1]
@@ -114,10 +114,10 @@ def test_pages_and_pictures_are_asked_for_again_cheaply(site: Site) -> None:
     assert page.headers["cache-control"].startswith("public")
     picture = re.search(r'src="(/media/[^"]+)"', page.body)[1]
     for path in ("/projects/tidewater", picture):
-        # nginx weakens the tag of what it compresses.
+        # nginx makes the ETag of a compressed response a weak one.
         tag = site.request(path, headers={"Accept-Encoding": "gzip"}).headers["etag"]
         assert site.request(path, headers={"If-None-Match": tag}).status == 304
-        # The negative control.
+        # Negative control.
         assert site.request(path, headers={"If-None-Match": '"other"'}).status == 200
     assert "immutable" in site.request(picture).headers["cache-control"]
 
@@ -141,7 +141,7 @@ def test_access_log_is_json_with_the_id_in_the_response(site: Site) -> None:
 def test_unknown_hosts_get_no_answer(site: Site) -> None:
     with pytest.raises(http.client.RemoteDisconnected):
         site.request_plain(host="unknown.example")
-    # The handshake names the site, the request another host.
+    # The TLS handshake has the site's name, the request has another host.
     with pytest.raises(http.client.RemoteDisconnected):
         site.request(host="unknown.example")
     with pytest.raises(ssl.SSLError):
@@ -157,7 +157,7 @@ def test_static_files_never_reach_uwsgi(site: Site) -> None:
     assert answer.headers["content-type"].startswith("text/css")
     assert answer.headers["content-encoding"] == "gzip"
     assert "max-age=31536000" in answer.headers["cache-control"]
-    # The negative control: a page with a mark of its own does show in uWSGI's log.
+    # Negative control: the request for a page does appear in the log.
     control = uuid.uuid4().hex
     site.request(f"/?mark={control}")
     web = site.container("-web-")

@@ -1,4 +1,4 @@
-"""Nobody who visits notices a deploy, a rollback, or a release that is broken."""
+"""Visitors notice no deploy, no rollback and no broken release."""
 
 import os
 import re
@@ -24,13 +24,13 @@ RESULTS = Path(__file__).parents[3] / ".cache/bench"
 
 
 def _succeeds(event: Event) -> str:
-    """Return what a run printed; where it failed, the end of that is the failure."""
+    """Return the output of a run; if it failed, fail with the end of the output."""
     assert event.succeeded, f"{event.name} failed: {event.output[-1500:]}"
     return event.output
 
 
 def _order() -> list[str]:
-    """Spread the kinds of run over their time, with a good deploy at either end."""
+    """Mix the kinds of runs evenly, with a good deploy as the first and the last one."""
     share = {"good": GOOD - 2, "rollback": ROLLBACKS, "broken": BROKEN}
     turns = [((n + 1) / (count + 1), kind) for kind, count in share.items() for n in range(count)]
     return ["good", *(kind for _, kind in sorted(turns)), "good"]
@@ -38,7 +38,7 @@ def _order() -> list[str]:
 
 @pytest.fixture(scope="module")
 def campaign(site: Site) -> Campaign:
-    """Everything that happens, under load; the tests look at what came of it."""
+    """All runs under load; the tests check the results."""
     campaign = Campaign(
         url=f"https://{site.domain}:{site.https_port}",
         ca=site.ca,
@@ -115,13 +115,13 @@ def test_broken_releases_fail_and_say_why(campaign: Campaign, site: Site) -> Non
     for event in broken:
         assert not event.succeeded, event.name
         assert words[event.name.rpartition(" ")[2]] in event.output, event.output[-3000:]
-    # Nothing of them is left running.
+    # No container of a broken release is left running.
     releases = site.on_server("ls", "/opt/flask-vps/apps/ledger/releases").split()
     running = [name for name in site.containers() if name.startswith("ledger-")]
     live = site.on_server("readlink", "/opt/flask-vps/apps/ledger/current").strip()[-12:]
     assert live in releases
     others = [name for name in running if name.split("-")[1] in set(releases) - {live}]
-    # A job of an earlier release may still be at work.
+    # A job of an earlier release may still be running.
     assert [name for name in others if "job" not in name] == []
 
 
@@ -135,7 +135,7 @@ def test_pages_of_earlier_releases_keep_their_files(campaign: Campaign, site: Si
     assert len(files) >= min(GOOD, 5), earlier
     for name in files:
         assert site.request(f"/static/{name}").status == 200, name
-    # The negative control: a file that no release brought.
+    # Negative control: a file of no release.
     assert site.request("/static/release-0.ffffffff.txt").status == 404
     assert "release" in live
 
@@ -159,12 +159,12 @@ def test_workers_and_jobs_run_once_and_to_their_end(campaign: Campaign, site: Si
             "SELECT step, count(*) FROM tick WHERE step ~ 'worker' GROUP BY 1"
         )
     )
-    # One is at work, and each other one has ended in good order.
+    # One worker is running, and all others have ended gracefully.
     assert int(workers["worker begins"]) == int(workers.get("worker ends", 0)) + 1
 
 
 def test_plain_compose_fails_requests(campaign: Campaign, site: Site) -> None:
-    """The negative control: the same load against `docker compose up -d --build`."""
+    """Negative control: the same load fails requests during `docker compose up -d --build`."""
     naive = Naive(campaign, site.on_server)
     requests = naive.redeploy(times=2, rate=20)
     failed = [r for r in requests if r.outcome != "ok"]
@@ -210,7 +210,7 @@ def test_rollback_to_a_release_that_still_finishes(campaign: Campaign, site: Sit
         slow = visitors.submit(site.request, "/slow?seconds=45")
         time.sleep(1)
         _succeeds(campaign.play("rollback.yml"))
-        # A rollback does not wait for it. The negative control: there is something to wait for.
+        # A rollback does not wait for the slow request. Negative control: it is still open.
         assert f"ledger-{left}-web-1" in site.containers()
         assert not slow.done()
         _succeeds(campaign.play("rollback.yml", "-e", f"release={left}"))
@@ -227,7 +227,7 @@ def test_maintenance_page_and_who_passes_it(campaign: Campaign, site: Site) -> N
     assert "Down for a moment" in answer.body
     _succeeds(campaign.play("maintenance.yml", "-e", "state=on", "-e", "allow=0.0.0.0/0"))
     assert site.request("/").status == 200
-    # A deploy leaves that as it is.
+    # A deploy keeps maintenance on.
     _succeeds(campaign.play("maintenance.yml", "-e", "state=on"))
     _succeeds(campaign.deploy())
     assert site.request("/").status == 503
@@ -241,11 +241,11 @@ def test_unhealthy_container_is_restarted(campaign: Campaign, site: Site) -> Non
     web = next(n for n in site.containers() if n.startswith("ledger-") and n.endswith("web-1"))
 
     def started() -> str:
-        # While it restarts it is not there.
+        # The container is missing from the list while it restarts.
         return site.containers().get(web, {"State": {"StartedAt": ""}})["State"]["StartedAt"]
 
     before = started()
-    # uWSGI's workers stand still: the process is there, and answers nothing.
+    # Stop uWSGI's processes: they still exist, but do not respond.
     site.on_server("docker", "exec", web, "sh", "-c", "kill -STOP -1")
 
     def restarted() -> None:

@@ -1,4 +1,4 @@
-"""Playbooks, run by tests against the scenario's own server."""
+"""Runs the project's playbooks against the scenario's server."""
 
 import os
 import subprocess
@@ -8,10 +8,10 @@ ROOT = Path(__file__).parents[3]
 
 
 def play(playbook: str, *arguments: str) -> tuple[int, str]:
-    """Run one of the project's playbooks; return its exit code and all that it said."""
+    """Run one of the project's playbooks; return its exit code and its output."""
     command = ["ansible-playbook", f"playbooks/{playbook}"]
     command += [f"--inventory={path}" for path in os.environ["SITE_INVENTORIES"].split(",")]
-    # One line each, as the callback would break long ones.
+    # Joined to one line, because the callback wraps long messages.
     settings = {"ANSIBLE_NOCOLOR": "true", "COLUMNS": "1000"}
     done = subprocess.run(
         [*command, *arguments],

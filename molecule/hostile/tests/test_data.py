@@ -1,4 +1,4 @@
-"""Data that neither bad luck nor a bad dump must take: restores, and the negative control."""
+"""Restores lose no data, even from a damaged dump or after a killed run."""
 
 import json
 import os
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[3]
 APP = "my_flask_webpage"
 FOLDER = f"/opt/flask-vps/apps/{APP}"
 DATABASE = f"{APP}-db-db-1"
-# More than pg_dump writes before it has to wait for a reader.
+# Enough rows that pg_dump has to wait for its reader.
 ROWS = 5000
 
 
@@ -27,7 +27,7 @@ def ansible(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def restore(dump: str) -> subprocess.CompletedProcess[str]:
-    """Restore a dump, and be asked nothing."""
+    """Restore a dump without confirmation."""
     options = ["-e", f"app={APP}", "-e", f"dump={dump}", "-e", "yes=true"]
     return ansible("ansible-playbook", "playbooks/restore.yml", *options)
 
@@ -39,22 +39,22 @@ def sql(site: Site, text: str, database: str = APP, user: str = "postgres") -> s
 
 
 def databases(site: Site) -> set[str]:
-    """Name all databases."""
+    """List all databases."""
     return set(sql(site, "SELECT datname FROM pg_database").split())
 
 
 def dumps(site: Site) -> set[str]:
-    """Name all that lies in the folder of dumps."""
+    """List the files in the folder of dumps."""
     return set(site.on_server("ls", "-A", f"{FOLDER}/dumps").split())
 
 
 def count(site: Site, database: str = APP) -> int:
-    """Count the rows of the table that is at stake."""
+    """Count the rows of the test's table."""
     return int(sql(site, "SELECT count(*) FROM stake", database))
 
 
 class Writer:
-    """Stores rows as the app does, one after the other, for as long as it is let."""
+    """Stores rows as the app does, one after the other, until it is stopped or refused."""
 
     def __init__(self, site: Site) -> None:
         self.site, self.acknowledged, self.ended = site, 0, threading.Event()
@@ -64,18 +64,18 @@ class Writer:
         while not self.ended.wait(0.3):
             try:
                 row = "INSERT INTO stake (text) VALUES ('while') RETURNING 1"
-                # The last one came before the app was stopped, or after the swap.
+                # Counts rows stored before the app was stopped, or after the databases' swap.
                 self.acknowledged += int(sql(self.site, row, user=APP))
             except AssertionError:
                 return
 
     def __enter__(self) -> "Writer":
-        """Begin."""
+        """Start to store rows."""
         self.thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End."""
+        """Stop, and wait for the last row."""
         self.ended.set()
         self.thread.join()
 
@@ -101,7 +101,7 @@ def dump(site: Site) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def truncated(site: Site, dump: str) -> str:
-    """Leave the end of the dump out, as a full disk does."""
+    """Cut off the end of the dump, as a full disk does."""
     name = "20260101T000000Z-before-111111111111.dump"
     cut = 'head -c "$(($(stat -c %s "$1") * 3 / 4))" "$1" > "$2"'
     path = f"{FOLDER}/dumps"
@@ -110,7 +110,7 @@ def truncated(site: Site, dump: str) -> str:
 
 
 def test_the_naive_way_loses_rows(site: Site, dump: str, truncated: str) -> None:
-    """The negative control, in a copy: what the documentation said before."""
+    """Negative control, in a separate database: the way that was documented before."""
     site.on_server("docker", "exec", DATABASE, "createdb", "-U", "postgres", "scratch")
     read = 'docker exec -i "$1" pg_restore -U postgres -d scratch $3 < "$2"; true'
     for name, options in ((dump, ""), (truncated, "--clean --if-exists")):
@@ -146,13 +146,13 @@ def test_a_restore_keeps_what_was_stored_since_the_dump(site: Site, dump: str) -
     assert writer.acknowledged > 0
     stored = "SELECT count(*) FROM stake WHERE text = 'while'"
     kept_rows, new_rows = (int(sql(site, stored, name)) for name in (kept, APP))
-    # A row is in one of the two. One that nobody could acknowledge any more may be there as well.
+    # Each acknowledged row is in one of the two; the last one may be stored unacknowledged.
     assert writer.acknowledged <= kept_rows + new_rows <= writer.acknowledged + 1
     assert kept_rows > 0
     assert count(site) == ROWS + new_rows
     assert sql(site, "SELECT to_regclass('later')") == ""
     assert sql(site, "SELECT count(*) FROM later", kept) == "9"
-    # The replaced one was dumped as well, with what came until the app was stopped.
+    # The replaced database was dumped as well, after the app was stopped.
     (made,) = dumps(site) - lay
     assert made.endswith("-before-restore.dump")
     assert ".part" not in dumps(site)
@@ -163,7 +163,7 @@ def test_a_restore_keeps_what_was_stored_since_the_dump(site: Site, dump: str) -
 
 def test_a_killed_restore_is_taken_back_and_the_replaced_database_returns(site: Site) -> None:
     kept = max(name for name in databases(site) if name.startswith(f"{APP}_before_"))
-    # As a run leaves it that was killed while the app was stopped.
+    # The state that a run leaves if it is killed while the app is stopped.
     (web,) = (name for name in site.containers() if name.startswith(f"{APP}-") and "-web-" in name)
     stamp = "20260101t000000z"
     record = {

@@ -26,7 +26,7 @@ class Visitors(threading.Thread):
         super().__init__(daemon=True)
         self.site, self.path = site, path
         self.stopping = threading.Event()
-        # When each request was sent, in seconds since the epoch, and its status or its error.
+        # The start of each request, in seconds since the epoch, and its status or error.
         self.outcomes: list[tuple[float, str]] = []
 
     async def _visit(self, tls: ssl.SSLContext) -> None:
@@ -62,21 +62,21 @@ class Visitors(threading.Thread):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Send no more, and wait for those in flight."""
+        """Stop sending, and wait for requests in flight."""
         self.stopping.set()
         self.join()
 
     def failed(self) -> list[tuple[float, str]]:
-        """List the requests that were not answered as they should."""
+        """List the failed requests."""
         return [one for one in self.outcomes if not one[1].startswith("200")]
 
 
 class Patient(threading.Thread):
-    """One long request after the other, so that one is open whenever a release is left."""
+    """One long request after the other, so that one is open at every switch of releases."""
 
     def __init__(self, site: Site, seconds: float) -> None:
         super().__init__(daemon=True)
-        self.site, self.seconds = site, seconds  # with a point, as the app's route wants it
+        self.site, self.seconds = site, seconds  # a float, as the app's route requires
         self.stopping = threading.Event()
         self.statuses: list[Any] = []
 
@@ -92,7 +92,7 @@ class Patient(threading.Thread):
 
 
 def deploy(**values: Any) -> subprocess.CompletedProcess[str]:
-    """Deploy the app with an image of its own."""
+    """Deploy the app that has its own Dockerfile."""
     inventories = [f"--inventory={path}" for path in os.environ["SITE_INVENTORIES"].split(",")]
     return subprocess.run(
         [
@@ -104,7 +104,7 @@ def deploy(**values: Any) -> subprocess.CompletedProcess[str]:
 
 
 def holders(site: Site) -> list[str]:
-    """Name the containers that hold the app's host names."""
+    """List the containers that hold the app's host names."""
     return [name for name in site.containers() if name.startswith("probe_http-vhost-")]
 
 
@@ -112,7 +112,7 @@ def test_a_domain_comes_and_goes_while_the_site_is_served(site: Site) -> None:
     app = site.named(hostile.PROBE_HTTP)
     before = holders(site)
     try:
-        # An open request keeps the old release's relay from its health checks, too.
+        # With an open request, the old release's relay is draining during its health checks, too.
         with Visitors(app) as visitors, Patient(app, 15.0) as patient:
             done = deploy(
                 scenario_more_domains=[MORE], scenario_environment={"GREETING": str(time.time())}
@@ -162,7 +162,7 @@ def test_an_image_of_its_own_has_no_say_at_the_edge(site: Site) -> None:
         assert claimed() == wanted
 
     claims(False)
-    # The negative control: the same image, run by hand, is heard.
+    # Negative control: the same image, run by hand, does claim its host name.
     run = ["docker", "run", "--detach", "--rm", "--name", "naive", "--network", "none"]
     site.on_server(*run, container["Image"], "sleep", "60")
     try:

@@ -20,7 +20,7 @@ NAME = "hostile-ends"
 
 @pytest.fixture
 def module(site: Site, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The module that waits for a release, which asks the server's engine from here."""
+    """The module release_health, run on this machine with the server's Docker engine."""
     spec = importlib.util.spec_from_file_location("release_health", MODULE)
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
@@ -41,8 +41,8 @@ def image(site: Site) -> Iterator[str]:
 
 
 def test_the_exit_code_of_the_first_end_is_told(site: Site, module: Any, image: str) -> None:
-    """Docker has started the container again, whose state then says that all is well."""
-    # Ends with 22, then with 0, then runs on.
+    """The container's state shows no error any more once Docker has restarted it."""
+    # Exits with 22, then with 0, then keeps running.
     script = """[ -e /tmp/2 ] && exec sleep 600; [ -e /tmp/1 ] && touch /tmp/2 && exit 0
 touch /tmp/1; exit 22"""
     label = "com.docker.compose.service=web"
@@ -56,7 +56,7 @@ touch /tmp/1; exit 22"""
         return found
 
     container = eventually(described, seconds=20)
-    # The negative control: what the message was made of.
+    # Negative control: the state alone says 0.
     assert container["State"]["ExitCode"] == 0
     assert module.ended(container, 0) == "its container web ended with exit code 22"
 

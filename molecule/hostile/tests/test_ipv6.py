@@ -1,4 +1,4 @@
-"""Visitors of IPv6: each has an address of its own, for the app and for maintenance."""
+"""IPv6 visitors: apps and maintenance see each visitor's own address."""
 
 import ipaddress
 import json
@@ -12,7 +12,7 @@ import pytest
 from conftest import Site
 
 PROJECT = Path(__file__).parents[3]
-# Ends of their addresses, in the network of the throwaway server.
+# The distinguishing part of the visitors' addresses in the throwaway server's network.
 VISITORS = ("a1", "b2")
 
 ASK = r"""
@@ -26,7 +26,7 @@ for _ in range(int(count)):
             raw = socket.create_connection((address, int(port)), timeout=10)
             break
         except OSError:
-            # An address is not used before its owner has asked whether it is somebody else's.
+            # A new address is unusable until duplicate address detection has finished.
             time.sleep(0.3)
     tls = context.wrap_socket(raw, server_hostname=name)
     tls.sendall(f"GET {path} HTTP/1.0\r\nHost: {name}:{port}\r\n\r\n".encode())
@@ -43,7 +43,7 @@ def inspect(*names: str) -> list[dict[str, Any]]:
 
 
 class Street:
-    """The network of the throwaway server, in which visitors have addresses."""
+    """The network of the throwaway server, from which visitors send requests."""
 
     def __init__(self, site: Site) -> None:
         (server,) = inspect(site.server)
@@ -58,7 +58,7 @@ class Street:
         return str(self.network.network_address + int(visitor, 16) * 256)
 
     def ask(self, visitor: str, site: Site, path: str, count: int = 1) -> list[str]:
-        """Ask from a container that has this visitor's address and no other."""
+        """Send requests from a container that has only this visitor's address."""
         said = hostile.run_here(
             *("docker", "run", "--rm", "--network", self.name, "--ip6", self.address(visitor)),
             *("--entrypoint", "python3", self.image, "-c", ASK),

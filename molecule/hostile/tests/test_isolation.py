@@ -1,4 +1,4 @@
-"""What an app may do to its neighbours, to what routes to it, and to the host."""
+"""Apps can harm neither each other nor their routes nor the server."""
 
 import json
 import os
@@ -19,12 +19,12 @@ INVENTORY = ROOT / "molecule/hostile/inventory/hosts.yml"
 
 
 def live(site: Site, app: str = "probe") -> str:
-    """Name the release with the traffic, from root's own record."""
+    """Return the ID of the live release from the link that only root can change."""
     return site.on_server("readlink", f"/opt/flask-vps/apps/{app}/current").strip().rsplit("/")[-1]
 
 
 def by_name(site: Site, release: str, domain: str = hostile.PROBE) -> str:
-    """Ask a release by its name, as a deploy does, and return the beginning of the answer."""
+    """Request a release by its ID, as a deploy does, and return the start of the response."""
     script = (
         "exec 3<>/dev/tcp/127.0.0.1/3031;"
         r"printf 'GET /health HTTP/1.0\r\nHost: %s\r\nX-Release: %s\r\n\r\n' $1 $2 >&3;"
@@ -35,7 +35,7 @@ def by_name(site: Site, release: str, domain: str = hostile.PROBE) -> str:
 
 
 def play(*arguments: str) -> str:
-    """Run a playbook, which must succeed, and return what it prints."""
+    """Run a playbook, which must succeed, and return its output."""
     command = ["ansible-playbook", *arguments]
     command += [f"--inventory={path}" for path in os.environ["SITE_INVENTORIES"].split(",")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -44,7 +44,7 @@ def play(*arguments: str) -> str:
 
 
 def as_nobody(site: Site, command: str) -> str:
-    """Run a command as a user of the server who is nobody in particular."""
+    """Run a command as an unprivileged user of the server."""
     script = f"setpriv --reuid=65534 --regid=65534 --clear-groups sh -c {command!r} 2>&1 || :"
     return site.on_server("sh", "-c", script)
 
@@ -57,7 +57,7 @@ def test_each_app_runs_as_a_number_of_its_own(site: Site) -> None:
         assert int(uid) == int(gid) == numbers[app]
         assert set(json.loads(groups)) <= {numbers[app]}
     assert len({*numbers.values(), 0, 10001}) == len(numbers) + 2
-    # What an app has stored is its own, and what it stores now.
+    # The app owns its old data and can store new data.
     code = "import os; open('/data/m', 'w'); os.remove('/data/m'); print(os.stat('/data').st_uid)"
     assert int(hostile.run_inside(site, code)) == numbers["probe"]
 
@@ -75,7 +75,7 @@ PLACES = [
 @pytest.mark.parametrize("place", PLACES)
 def test_no_user_of_the_server_gets_at_what_is_an_app_s(site: Site, place: str) -> None:
     assert "Permission denied" in as_nobody(site, f"ls -d {place}/. {place}")
-    # The control: it is there.
+    # Negative control: the file exists.
     site.on_server("ls", "-d", place)
 
 
@@ -87,17 +87,17 @@ def test_no_user_of_the_server_can_talk_to_an_app_past_nginx(site: Site) -> None
     done = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", connect]
     with pytest.raises(AssertionError, match="Permission"):
         site.on_server(*done)
-    # The control: who gets there can, since the socket itself is open to nginx's workers.
+    # Negative control: root, who passes the folders, can connect: nginx's workers need that.
     site.on_server("sh", "-c", connect)
 
 
 def test_an_app_sees_its_own_socket_and_nothing_that_routes(site: Site) -> None:
     look = "import os; print(os.listdir('/sockets'), os.stat('/sockets').st_uid)"
     assert hostile.run_inside(site, look).split() == ["['app.sock']", "0"]
-    # An image of somebody else's has not even that: a relay of ours listens in its stead.
+    # An app with its own Dockerfile has no socket at all: the relay listens instead.
     exists = "import os; print(os.path.exists('/sockets'))"
     assert hostile.run_inside(site, exists, hostile.PROBE_HTTP) == "False\n"
-    # Whatever lies outside of the release's own file system is root's.
+    # Everything outside of the release's own file system belongs to root.
     owners = site.on_server("find", ROUTES, "-xdev", "!", "-path", "*/run", "-printf", "%u %m %y\n")
     assert {line for line in owners.splitlines() if not line.endswith("l")} <= {
         "root 755 d",
@@ -147,7 +147,7 @@ def test_what_an_app_writes_beside_its_socket_is_little(site: Site) -> None:
 
 @pytest.fixture
 def displaced(site: Site) -> Iterator[Any]:
-    """Put a link in the place of an app's socket, and the socket back afterwards."""
+    """Replace an app's socket with a link, and restore the socket afterwards."""
     web = f"probe-{live(site)}-web-1"
     inside = ["docker", "exec", web, "python3", "-c"]
 
@@ -176,7 +176,7 @@ def test_a_link_in_place_of_a_socket_leads_nowhere(site: Site, displaced: Any) -
         displaced(target)
         assert site.named(hostile.PROBE).request("/health").status == 502, target
         assert not by_name(site, own).startswith("HTTP/1.1 2")
-    # The control: the same link where links are followed reaches what it names.
+    # Negative control: the same link works in a folder where nginx follows links.
     naive = f"{ROUTES}/probe/naive/run"
     site.on_server("mkdir", "-p", naive)
     try:
@@ -194,7 +194,7 @@ def test_nginx_tells_which_release_it_routes_to(site: Site) -> None:
         assert probe.request(mark + other).status == 404, other
 
 
-# Whatever the owner of the folder could do against the next release while it lives.
+# Keeps creating files and links in the socket's folder, to disturb the next release.
 FLIP = """
 import contextlib, os, subprocess, sys
 code = '''
@@ -225,7 +225,7 @@ def test_neither_deploy_nor_rollback_minds_a_hostile_release(site: Site) -> None
     second = live(site)
     assert second != first
     assert hostile.run_inside(site, ask).strip() == entry["environment"]["MARK"]
-    # Nothing of the first one is left to flip anything back.
+    # No container of the first release is left to change the links again.
     assert not [name for name in site.containers() if first in name]
     assert site.on_server("readlink", f"{ROUTES}/probe/current").strip() == second
 
@@ -233,7 +233,7 @@ def test_neither_deploy_nor_rollback_minds_a_hostile_release(site: Site) -> None
     play("playbooks/rollback.yml", "-e", "app=probe")
     assert live(site) == first
     assert hostile.run_inside(site, ask) == "None\n"
-    # A rollback does not wait for the other one's end.
+    # A rollback does not wait until the other release has ended.
     eventually(lambda: _without(site, second), seconds=90)
     assert second not in site.on_server("ls", f"{ROUTES}/probe")
 

@@ -12,7 +12,7 @@ from conftest import Site, eventually
 
 FOLDER = "/opt/flask-vps/apps/probe/jobs"
 RUN = "/opt/flask-vps/bin/run-job probe told"
-# Where the lock was when anybody could put a link there.
+# The lock of earlier versions, in a folder where any user can create a link.
 OLD_LOCK = "/run/lock/flask-vps-probe-told"
 
 
@@ -51,7 +51,7 @@ def test_what_came_of_a_job_is_written_down(site: Site) -> None:
 
 def test_no_other_user_stops_a_job_or_has_it_write_elsewhere(site: Site) -> None:
     shell(site, "echo data > /root/precious")
-    # What had root empty the file, and what had the job left out for ever.
+    # With the old lock, this link made root truncate the file, and blocked the job forever.
     assert as_nobody(site, f"ln -s /root/precious {OLD_LOCK}").returncode == 0
     tell(site, "echo done")
     assert "done" in shell(site, RUN)
@@ -59,14 +59,14 @@ def test_no_other_user_stops_a_job_or_has_it_write_elsewhere(site: Site) -> None
     for attempt in (f"ls {FOLDER}", f"flock -n {FOLDER} true", f"flock {FOLDER}/.told.lock true"):
         refused = as_nobody(site, attempt)
         assert refused.returncode != 0 and "denied" in refused.stderr, attempt
-    # The negative control: the folder that was used before takes what anybody puts there.
+    # Negative control: any user can create and lock a file in the folder of the old lock.
     assert as_nobody(site, f"rm {OLD_LOCK} && flock -n {OLD_LOCK} true").returncode == 0
 
 
 def test_a_job_that_does_not_end_is_reported(site: Site) -> None:
     tell(site, "sleep 60")
     shell(site, f"{RUN} >/dev/null 2>&1 &")
-    # Docker's name for it is taken once it runs.
+    # The container exists once the job is running.
     eventually(lambda: site.on_server("docker", "inspect", "probe-job-told"), seconds=20)
     said = [shell(site, RUN) for _ in range(3)]
     site.on_server("docker", "kill", "probe-job-told")

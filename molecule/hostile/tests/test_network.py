@@ -1,4 +1,4 @@
-"""What a container reaches of the server and of the networks around it."""
+"""Containers reach neither the server nor the private networks around it."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import hostile
 import pytest
 from conftest import Site
 
-# Prints for each address what came of a connection: `open`, or the name of the error.
+# Prints for each address whether a connection is `open`, or the name of the error.
 KNOCK = """
 import errno, json, socket, sys
 def knock(host, port):
@@ -23,7 +23,7 @@ print(json.dumps({f"{host} {port}": knock(host, port) for host, port in TARGETS}
 """
 TABLE = ("inet", "flask_vps")
 METADATA = "169.254.169.254"
-# What the server answers: sshd, the edge, whatever listens for other containers.
+# Ports on which the server may listen: sshd, the edge, the Docker API.
 PORTS = (22, 80, 443, 2375)
 
 
@@ -43,7 +43,7 @@ def gateway_of(site: Site, network: str) -> str:
 
 
 def from_default_network(site: Site, targets: list[tuple[str, int]]) -> dict[str, str]:
-    """Knock from Docker's default network, in which images are built."""
+    """Try connections from Docker's default network, which builds use."""
     images = [c["Config"]["Image"] for n, c in site.containers().items() if "probe-" in n]
     image = next(image for image in images if image.startswith("flask-vps/probe:"))
     run = ["docker", "run", "--rm", "--network", "bridge", "--entrypoint", "python3", image, "-c"]
@@ -52,7 +52,7 @@ def from_default_network(site: Site, targets: list[tuple[str, int]]) -> dict[str
 
 @contextmanager
 def table_away(site: Site) -> Iterator[None]:
-    """Take our table away, and let the watchdog bring it back."""
+    """Remove our nftables table, and let the watchdog restore it."""
     site.on_server("systemctl", "stop", "flask-vps-watchdog.timer")
     site.on_server("nft", "delete", "table", *TABLE)
     try:
@@ -67,25 +67,25 @@ def test_an_app_reaches_nothing_of_the_server(site: Site, domain: str) -> None:
     hosts = [*own_addresses(site), METADATA]
     targets = [(host, port) for host in hosts for port in PORTS]
     answers = json.loads(hostile.run_inside(site, knock(targets), domain))
-    # ECONNREFUSED would be an answer of the server, too.
+    # ECONNREFUSED would be a response of the server, too.
     reached = {k: v for k, v in answers.items() if v in ("open", "ECONNREFUSED")}
     assert len(answers) == len(targets) and reached == {}
 
 
 def test_the_servers_own_ports_are_what_the_table_closes(site: Site) -> None:
-    """The negative control: sshd listens there, and answers an app once our table is away."""
+    """Negative control: sshd listens there, and an app reaches it without our table."""
     gateway = gateway_of(site, "probe-backend")
     assert "open" in site.on_server("python3", "-c", knock([(gateway, 22)]))
     with table_away(site):
         assert "open" in hostile.run_inside(site, knock([(gateway, 22)]))
-    # The watchdog has found the table missing.
+    # The watchdog has restored the table.
     assert "EHOSTUNREACH" in hostile.run_inside(site, knock([(gateway, 22)]))
     assert site.request().status == 200
 
 
 def test_builds_reach_neither_the_server_nor_private_networks(site: Site) -> None:
     route = json.loads(site.on_server("ip", "-json", "-4", "route", "show", "default"))[0]
-    # Of the server, of an app's network, of the network around the server, and of its provider.
+    # The server's own addresses, its gateway, and the provider's metadata service.
     hosts = [*own_addresses(site), route["gateway"], METADATA]
     closed = from_default_network(site, [(host, 22) for host in hosts])
     assert set(closed.values()) == {"EHOSTUNREACH"}, closed
@@ -97,7 +97,7 @@ def test_builds_reach_neither_the_server_nor_private_networks(site: Site) -> Non
 
 
 def test_the_rules_are_back_when_a_firewall_has_flushed_them(site: Site) -> None:
-    """`nft flush ruleset` would take the engine's own rules as well, so only ours go here."""
+    """Only our table is removed: `nft flush ruleset` would remove Docker's rules as well."""
     listed = site.on_server("systemctl", "list-dependencies", "--plain", "nftables.service")
     assert "flask-vps-isolation.service" in listed
     for lost in ("delete", "flush"):

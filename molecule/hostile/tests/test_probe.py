@@ -1,4 +1,4 @@
-"""The tests' own means work: without them the other tests could not fail."""
+"""The tests can run code inside the apps; otherwise other tests would check nothing."""
 
 import hostile
 import pytest

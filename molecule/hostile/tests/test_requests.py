@@ -1,4 +1,4 @@
-"""Requests that lie, requests of odd shapes, and one client that asks for too much."""
+"""Forged headers, malformed requests, and clients that use too many resources."""
 
 import dataclasses
 import hashlib
@@ -18,7 +18,7 @@ from conftest import Site, eventually
 
 APPS = [hostile.PROBE, hostile.PROBE_HTTP]
 EVIL = "evil.example"
-# One a kind of claim: address, name, scheme, folder, person, certificate, variable of the app.
+# Forged address, host name, scheme, path prefix, user, client certificate and WSGI variables.
 LIES = {
     "Forwarded": f"for=6.6.6.6;host={EVIL};proto=http",
     "X-Forwarded-For": "6.6.6.6",
@@ -55,7 +55,7 @@ LIES = {
     "X-Remote-User": EVIL,
     "SSL-Client-Verify": EVIL,
     "X-SSL-Client-S-DN": EVIL,
-    # nginx drops these, which would be the same variables to an app.
+    # nginx drops names with underscores; to an app they would be the same variables.
     "X_Forwarded_For": "6.6.6.6",
     "X_Forwarded_Host": EVIL,
     "X_Release": "6.6.6.6",
@@ -67,7 +67,7 @@ LIES = {
 
 @dataclasses.dataclass
 class Raw:
-    """An answer, with each of its headers."""
+    """A response with all its headers, duplicates included."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -90,14 +90,14 @@ def connect(site: Site, context: ssl.SSLContext | None = None, **options: Any) -
 
 
 def complete(answer: bytes) -> bool:
-    """Tell whether all of an answer is there that says how long it is."""
+    """Tell whether a response with a Content-Length is complete."""
     head, _, body = answer.partition(b"\r\n\r\n")
     length = re.search(rb"\r\ncontent-length: (\d+)", head, re.IGNORECASE)
     return bool(length) and len(body) >= int(length[1])
 
 
 def exchange(site: Site, request: bytes) -> Raw:
-    """Send exactly these bytes, and read an answer, or until the server closes."""
+    """Send exactly these bytes, and read the response or until the server closes the connection."""
     with connect(site) as connection:
         connection.sendall(request)
         answer = b""
@@ -111,14 +111,14 @@ def exchange(site: Site, request: bytes) -> Raw:
 
 
 def get(site: Site, path: str = "/echo", host: str | None = None, more: str = "") -> Raw:
-    """Ask with a Host header of choice; HTTP/1.0, so that nobody sends in chunks."""
+    """Send a GET with any Host header, as HTTP/1.0, so that the response is not chunked."""
     named = f"{site.domain}:{site.https_port}" if host is None else host
     return exchange(site, f"GET {path} HTTP/1.0\r\nHost: {named}\r\n{more}\r\n".encode())
 
 
 @pytest.fixture(params=APPS)
 def probe(request: pytest.FixtureRequest, site: Site) -> Site:
-    """The app that says what reached it, behind uWSGI's protocol and behind HTTP."""
+    """The app that echoes requests, once behind uWSGI's protocol and once behind HTTP."""
     return site.named(request.param)
 
 
@@ -170,7 +170,7 @@ def test_no_header_of_a_client_speaks_for_a_proxy(probe: Site) -> None:
     assert "666" not in seen["headers"]["X-Forwarded-Port"]
     assert seen["headers"]["X-Forwarded-Proto"] == "https"
     assert (seen["scheme"], seen["script_name"], seen["path"]) == ("https", "", "/echo")
-    # The negative control.
+    # Negative control.
     assert seen["headers"]["X-Mark"] == "passes"
 
 
@@ -181,7 +181,7 @@ def test_no_protocol_but_websocket_leads_past_nginx(site: Site, protocol: str) -
     seen = get(probe, more=more.format(protocol)).json["headers"]
     assert "Upgrade" not in seen
     assert seen.get("Connection", "close").lower() == "close"
-    # The negative control: Flask takes it for a WebSocket, and has no route for one.
+    # Negative control: the upgrade reaches Flask, which has no route for a WebSocket.
     assert get(probe, more=more.format("WebSocket")).status == 400
 
 
@@ -261,7 +261,7 @@ def test_pages_of_nginx_itself_are_taken_for_what_they_say(site: Site) -> None:
     assert static.status == 200
     for answer in (static, get(probe, "/.errors/502.html"), get(probe, "/static/%00")):
         assert answer.all("x-content-type-options") == ["nosniff"]
-    # An app's answers are its own affair; the shipped app says it itself, once.
+    # The edge does not add the header to an app's responses; the shipped app sets it itself.
     assert get(probe).all("x-content-type-options") == []
     assert get(site, "/").all("x-content-type-options") == ["nosniff"]
     for answer in (static, get(probe), get(site, "/")):
@@ -348,7 +348,7 @@ def test_a_tls_session_is_taken_up_again(site: Site, version: ssl.TLSVersion) ->
     for attempt in range(5):
         with connect(site, context, session=session) as connection:
             assert connection.session_reused is (attempt > 0)
-            # A session of TLS 1.3 comes with the answer.
+            # In TLS 1.3 the session ticket comes with the response.
             connection.sendall(f"GET / HTTP/1.0\r\nHost: {site.domain}\r\n\r\n".encode())
             while connection.recv(65536):
                 pass
@@ -387,7 +387,7 @@ assert b" 200 " in answer, answer
 
 @pytest.fixture
 def others(site: Site) -> Iterator[list[float]]:
-    """How long another client waits, again and again, meanwhile: asked from the server itself."""
+    """Response times in seconds of another client, which sends requests from the server."""
     took: list[float] = []
     stop = threading.Event()
     address = site.on_server(
@@ -413,7 +413,7 @@ def others(site: Site) -> Iterator[list[float]]:
     thread.join()
 
 
-# There is no release of that name.
+# No release is named x, so nginx responds with 502.
 ASK_LOOPBACK = r"""
 exec 3<>/dev/tcp/127.0.0.1/3031
 printf 'GET / HTTP/1.0\r\nHost: x\r\nX-Release: x\r\n\r\n' >&3
@@ -438,7 +438,7 @@ def test_one_client_s_open_requests_have_a_limit(site: Site) -> None:
             except TimeoutError:
                 continue
         assert statuses == [b"429"] * 10
-        # Deploys, which ask over the loopback, go on.
+        # Deploys are not limited: they send their requests over the loopback.
         site.on_server("docker", "exec", "edge-nginx-1", "bash", "-c", ASK_LOOPBACK)
     assert get(probe).status == 200
 
@@ -450,7 +450,7 @@ def h2_frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 def h2_get(site: Site, stream: int, path: str) -> bytes:
-    """A HEADERS frame whose fields are literals without an index (RFC 7541, 6.2.2)."""
+    """Make a HEADERS frame with literal fields without indexing (RFC 7541, section 6.2.2)."""
     fields = {":method": "GET", ":scheme": "https", ":authority": site.domain, ":path": path}
     block = b"".join(
         b"\x00" + bytes([len(n)]) + n.encode() + bytes([len(v)]) + v.encode()
@@ -475,7 +475,7 @@ def test_resets_of_one_client_do_not_keep_others_waiting(site: Site, others: lis
                     connection.sendall(h2_get(probe, stream, "/slow/0.05") + reset)
                     sent += 1
             except OSError:
-                # nginx has had enough of this connection.
+                # nginx closes a connection with too many resets.
                 continue
     while len(others) < 4:
         time.sleep(0.2)

@@ -1,4 +1,4 @@
-"""What a source brings reaches visitors only as its own files, and the server only as files."""
+"""Links, hidden files and git repositories in a source expose nothing and run nothing."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def test_published_files_are_plain_and_for_everybody_to_read(site: Site) -> None
 
 def test_hidden_files_are_not_served_but_those_meant_to_be(probe: Site, site: Site) -> None:
     assert "Contact:" in static(probe, ".well-known/security.txt").body
-    # As an older deploy has left them.
+    # As older versions published them.
     hidden = [".htpasswd", "sub/.secret", ".git/config", ".well-known/.secret"]
     for name in hidden:
         write(site, f"{STATIC}/probe/current/{name}")
@@ -74,10 +74,10 @@ def test_nginx_follows_no_link_below_the_static_files(probe: Site, site: Site) -
     try:
         for path in ("passwd.txt", "sub/conf/default.conf", "up.css", "other/style.css"):
             answer = static(probe, path)
-            # The app is asked, which has no such file.
+            # nginx passes the request to the app, which has no such file.
             assert answer.status == 404, path
             assert "root:" not in answer.body, path
-        # The negative control: without the link on the way it is served.
+        # Negative control: the file is served by its own path.
         assert static(probe, "style.css").status == 200
     finally:
         remove(site, *(f"{current}/{name}" for name in links))
@@ -90,7 +90,7 @@ def test_files_of_an_earlier_release_are_still_served(probe: Site, site: Site) -
     site.on_server("ln", "-sfn", "earlier", link)
     try:
         assert static(probe, "earlier.css").body == "nobody\n"
-        # The links of the others may not be followed on the way to it.
+        # Links inside an earlier release are not followed either.
         site.on_server("ln", "-s", "earlier.css", f"{folder}/link.css")
         assert static(probe, "link.css").status == 404
     finally:
@@ -103,7 +103,7 @@ def test_the_app_is_asked_for_what_nginx_does_not_find(probe: Site) -> None:
     answer = static(probe, "not/there.css")
     assert answer.status == 404
     assert "nginx" not in answer.body
-    # A file that the app has, and nginx has not: as an extension's or an upload.
+    # A file that only the app has, such as an upload or a file of an extension.
     assert probe.request("/static/upload/report.txt").body == "from the app\n"
     assert probe.request("/static/upload/echo", "POST", "seven").body == "5\n"
 
@@ -140,7 +140,7 @@ def test_a_source_that_git_would_run_or_that_leads_out_is_refused(
     for folder in (bare, links):
         shutil.copytree(PROBE, folder, symlinks=True)
     git = ["git", "-c", "user.name=n", "-c", "user.email=n@n.dev"]
-    # A repository's parts as ordinary files, whose configuration names a program.
+    # The files of a bare repository, whose configuration names a program.
     mark, program = tmp_path / "was-run", tmp_path / "program"
     program.write_text(f"#!/bin/sh\ntouch {mark}\n")
     program.chmod(0o755)
@@ -153,7 +153,7 @@ def test_a_source_that_git_would_run_or_that_leads_out_is_refused(
     answer = deploy(bare, "--check")
     assert f"{bare} looks like a git repository" in answer
     assert not mark.exists()
-    # From an address, a folder that is a link to another app's release.
+    # A git address whose folder `static` is a link to another app's release.
     shutil.rmtree(links / "static")
     (links / "static").symlink_to("/opt/flask-vps/apps/my_flask_webpage/current")
     for arguments in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message=one"]):
@@ -164,12 +164,12 @@ def test_a_source_that_git_would_run_or_that_leads_out_is_refused(
 
 
 def state(site: Site) -> str:
-    """Say which containers run, and what the app has on the server."""
+    """List the running containers and the app's files on the server."""
     return site.on_server("sh", "-c", "docker ps -q; find /opt/flask-vps/apps/probe | sort")
 
 
 def deploy(source: Path | str, *options: str) -> str:
-    """Deploy the probe from elsewhere, which fails, and return what is printed."""
+    """Deploy the probe from another source, which must fail, and return the output."""
     folders = os.environ["SITE_INVENTORIES"].split(",")
     command = ["ansible-playbook", "playbooks/deploy.yml", "-e", "app=probe", *options]
     for folder in folders:

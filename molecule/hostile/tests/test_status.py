@@ -1,4 +1,4 @@
-"""Status says what does not run, and ends as failed."""
+"""`status.yml` names what does not run, and fails."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from runs import play
 
 @pytest.fixture
 def stopped(site: Site) -> Iterator[str]:
-    """The container of an app that somebody has stopped, which comes back after the test."""
+    """The stopped container of an app; it is started again after the test."""
     name = next(name for name in site.containers() if name.startswith("probe-") and "-web-" in name)
     site.on_server("docker", "stop", "--time", "1", name)
     yield name
@@ -23,14 +23,14 @@ def test_a_stopped_container_is_named(site: Site, stopped: str) -> None:
     assert code != 0, said
     wrong = said.partition("Something is wrong on")[2]
     assert f"- {stopped}: is exited" in wrong
-    # What its visitors meet.
+    # The response that visitors get.
     assert f"- https://{hostile.PROBE}/: it answers 50" in wrong
-    # The rest of the server is shown all the same.
+    # The rest of the server is still shown.
     assert "edge-nginx-1" in said and "CONTAINER" in said and "DISK" in said and "live" in said
 
 
 def test_nothing_of_that_is_said_of_an_app_that_runs(site: Site) -> None:
-    # The negative control: the same app, once it runs again.
+    # Negative control: the same app when it runs again.
     eventually(lambda: hostile.run_inside(site, "print(1)"))
     code, said = play("status.yml", "-e", "app=probe")
     wrong = said.partition("Something is wrong on")[2]

@@ -1,4 +1,4 @@
-"""An expired certificate is seen as visitors see it, and renewed when somebody asks."""
+"""An expired certificate is reported, and renewed on request."""
 
 import datetime
 import ssl
@@ -19,7 +19,7 @@ DAY = datetime.timedelta(days=1)
 
 
 def expired() -> tuple[str, str]:
-    """Make a certificate for the domain that ended yesterday, with its chain; and its key."""
+    """Make a chain for the domain's certificate, which expired yesterday, and its key, as PEM."""
     now = datetime.datetime.now(datetime.UTC)
     keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
     names = [x509.Name.from_rfc4514_string(f"CN={name}") for name in ("Old authority", DOMAIN)]
@@ -43,7 +43,7 @@ def expired() -> tuple[str, str]:
 
 
 def expire(site: Site) -> None:
-    """Have nginx show an expired certificate."""
+    """Replace the certificate with an expired one, and wait until nginx uses it."""
     volume = site.on_server("docker", "volume", "inspect", "-f", "{{.Mountpoint}}", "edge_certs")
     pem, key = expired()
     for name, content in {"fullchain.pem": pem, "key.pem": key}.items():
@@ -58,20 +58,20 @@ def expire(site: Site) -> None:
         return False
 
     def is_shown() -> None:
-        # Workers of before the reload may answer a while.
+        # Old workers of nginx may respond for a while after the reload.
         assert is_refused()
 
     eventually(is_shown)
 
 
 def is_renewed(site: Site) -> None:
-    """Verify the certificate as a visitor would."""
+    """Check the certificate as a visitor's browser does."""
     assert site.named(DOMAIN).request("/health").status == 200
 
 
 @pytest.fixture
 def expired_alone(site: Site) -> Iterator[None]:
-    """An expired certificate, and nobody who renews it: the companion is stopped."""
+    """An expired certificate that is not renewed, because the companion is stopped."""
     site.on_server("docker", "stop", "--time", "1", COMPANION)
     expire(site)
     yield
@@ -81,7 +81,7 @@ def expired_alone(site: Site) -> Iterator[None]:
 
 def test_whoever_tells_the_companion_has_it_renew_at_once(site: Site) -> None:
     expire(site)
-    # It looks once an hour.
+    # Otherwise the companion checks once an hour.
     site.on_server("docker", "exec", COMPANION, "/app/signal_le_service")
     eventually(lambda: is_renewed(site), seconds=30)
 
@@ -99,5 +99,5 @@ def test_an_expired_certificate_fails_status_and_deploy(site: Site) -> None:
     assert code != 0
     assert "visitors do not reach these sites as they should" in said, said
     assert wrong in said and cause in said
-    # It was the last that was done, without the lock.
+    # The check comes last, when the lock is already released.
     assert said.index("Let others deploy") < said.index(wrong)

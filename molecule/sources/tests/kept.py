@@ -1,4 +1,4 @@
-"""What stays when the images come from somewhere else; run after each change."""
+"""Certificate and data survive a change of the image source; run after each change."""
 
 import json
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from conftest import Site
 
-# Where the edge's images come from, and its containers, after each change.
+# The registry of the edge's images, and the edge's containers, after each change.
 STEPS = [
     ("nginxproxy/nginx-proxy:", {"edge-nginx-1", "edge-acme-companion-1"}),
     (
@@ -39,7 +39,7 @@ def test_images_change_and_certificate_and_rows_stay(site: Site) -> None:
     assert now["rows"]
     for name in now:
         assert before.get(name, now[name]) == now[name], name
-    # Only the first of the three has nothing to compare with, so a lost file cannot hide a loss.
+    # Only the first step may have nothing to compare with, so a missing file fails the later ones.
     assert len(before) == (4 if before.get("step") else 0)
     state.write_text(json.dumps({**now, "step": before.get("step", 0) + 1}))
 

@@ -1,4 +1,4 @@
-"""Says what a request looks like once it is here. No database, no list of dependencies."""
+"""An app that echoes requests, without a database or dependencies beyond its Dockerfile."""
 
 import os
 

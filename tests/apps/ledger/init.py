@@ -1,4 +1,4 @@
-"""Release command: make the table. A row may come twice, so that somebody notices if it does."""
+"""Release command: create the tables. `entry` has no unique key, so that doubled rows show."""
 
 import os
 import sys

@@ -1,7 +1,7 @@
-"""An app to deploy under load: it writes rows to count, takes its time, and breaks when asked.
+"""An app for deploys under load: it stores rows, has slow requests, and fails on demand.
 
-What makes a release another one: ``release.txt`` (its number), ``fault.txt`` (what is wrong with
-it), and a file in ``static/`` that it alone brings.
+Releases differ in ``release.txt`` (their number), ``fault.txt`` (their fault), and a file in
+``static/`` that only one release has.
 """
 
 import os
@@ -30,7 +30,7 @@ connections = threading.local()
 
 
 def execute(statement: str, values: tuple = ()) -> list[tuple]:
-    """Run a statement in a transaction of its own, on this thread's connection."""
+    """Run a statement in its own transaction on this thread's connection."""
     if getattr(connections, "open", None) is None or connections.open.closed:
         connections.open = psycopg2.connect(os.environ["DATABASE_URL"])
     with connections.open as transaction, transaction.cursor() as cursor:

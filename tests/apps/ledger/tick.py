@@ -1,4 +1,4 @@
-"""A scheduled job that takes its time, and a worker; both note when they begin and end."""
+"""A slow scheduled job, and a worker; both record when they begin and end."""
 
 import os
 import signal

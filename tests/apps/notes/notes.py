@@ -12,7 +12,7 @@ UPLOADS = Path(app.root_path) / "uploads"
 
 
 def database() -> sqlite3.Connection:
-    """Open the database of DATABASE_URL, with its one table."""
+    """Open the database in DATABASE_URL, and create its table."""
     path = os.environ["DATABASE_URL"].removeprefix("sqlite:///")
     connection = sqlite3.connect(path, timeout=10)
     connection.execute(
@@ -31,7 +31,7 @@ def index() -> str:
 
 @app.post("/")
 def add() -> Response:
-    """Keep a note."""
+    """Save a note."""
     with database() as connection:
         connection.execute("INSERT INTO note (text) VALUES (?)", [request.form["text"]])
     return redirect("/")
@@ -39,7 +39,7 @@ def add() -> Response:
 
 @app.put("/files/<name>")
 def upload(name: str) -> Response:
-    """Keep a file."""
+    """Save a file."""
     if not name.isidentifier():
         abort(400)
     (UPLOADS / name).write_bytes(request.get_data())
@@ -48,5 +48,5 @@ def upload(name: str) -> Response:
 
 @app.get("/files/<name>")
 def download(name: str) -> Response:
-    """Give a file back."""
+    """Send a file."""
     return send_from_directory(UPLOADS, name)

@@ -1,4 +1,4 @@
-"""Says what reached it, and does whatever it is told: an app that nobody should trust."""
+"""An untrustworthy app: it echoes requests, and runs any code that it receives."""
 
 import contextlib
 import hashlib
@@ -13,7 +13,7 @@ app = Flask(__name__)
 
 @app.get("/health")
 def health() -> str:
-    """Answer as long as the app runs."""
+    """Respond while the app is running."""
     return "ok"
 
 
@@ -38,7 +38,7 @@ def echo(_path: str = "") -> Response:
 
 @app.get("/headers/<int:size>")
 def headers(size: int) -> Response:
-    """Answer with `size` bytes of headers, in cookies of at most 4,000."""
+    """Respond with `size` bytes of headers, in cookies of at most 4,000 bytes."""
     response = Response("ok")
     for number, start in enumerate(range(0, size, 4000)):
         response.set_cookie(f"c{number}", "x" * min(4000, size - start))
@@ -47,32 +47,32 @@ def headers(size: int) -> Response:
 
 @app.get("/strict")
 def strict() -> Response:
-    """Answer with the app's own word on HTTPS."""
+    """Respond with the app's own Strict-Transport-Security header."""
     return Response("ok", headers={"Strict-Transport-Security": "max-age=60; includeSubDomains"})
 
 
 @app.get("/slow/<float:seconds>")
 def slow(seconds: float) -> str:
-    """Answer after a while."""
+    """Respond after some seconds."""
     time.sleep(seconds)
     return "slow"
 
 
 @app.get("/static/upload/report.txt")
 def uploaded() -> Response:
-    """Answer below /static/, as extensions do that have files of their own."""
+    """Respond below /static/, like extensions with their own files."""
     return Response("from the app\n", mimetype="text/plain")
 
 
 @app.post("/static/upload/echo")
 def upload() -> Response:
-    """Take a request other than GET below /static/."""
+    """Accept a POST below /static/."""
     return Response(f"{len(request.get_data())}\n", mimetype="text/plain")
 
 
 @app.post("/run")
 def run() -> Response:
-    """Run Python code as the app and return what it prints: what an attacker inside could do."""
+    """Run Python code like an attacker inside the app could, and return its output."""
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
         try:

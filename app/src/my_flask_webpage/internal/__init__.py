@@ -1,7 +1,7 @@
-"""The internal area, where the owner changes the site without touching the JSON files.
+"""The internal area, where the owner edits the site in the browser.
 
-`init_db` leaves alone whatever was changed here. A row that came from a file is hidden instead of
-deleted, because the next release would bring it back.
+`init_db` does not overwrite changes made here. A row that came from a JSON file is hidden instead
+of deleted, because the next release would create it again.
 """
 
 from flask import Blueprint, render_template
@@ -17,7 +17,7 @@ for feature in (projects, images, messages):
 @blueprint.before_request
 @login_required
 def require_login() -> None:
-    """Send everybody but the owner to the login."""
+    """Redirect visitors who are not logged in to the login form."""
 
 
 @blueprint.get("/")

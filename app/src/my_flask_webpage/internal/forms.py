@@ -15,30 +15,30 @@ LINK = re.compile(r"(?P<label>[^|]{1,80})\|\s*(?P<url>https?://[^\s/]\S*)")
 
 
 def check_links(form: FlaskForm, field: Field) -> None:
-    """Refuse text that is not a list of links, one a line."""
+    """Refuse text that is not a list of links, one per line."""
     lines = [line for line in field.data.splitlines() if line.strip()]
     for line in lines:
         match = LINK.fullmatch(line.strip())
         if match is None or not match["label"].strip() or len(match["url"]) > URL_MAX_LENGTH:
-            raise ValidationError(f"Write “Label | https://…”, unlike this line: {line[:80]}")
+            raise ValidationError(f"Write “Label | https://…” instead of: {line[:80]}")
     if len(lines) > LINKS_MAX:
-        raise ValidationError(f"There may be {LINKS_MAX} links at most.")
+        raise ValidationError(f"At most {LINKS_MAX} links are allowed.")
 
 
 def read_links(lines: str) -> list[dict[str, str]]:
-    """Parse text that `check_links` has accepted into labels and addresses."""
+    """Parse links that passed `check_links` into labels and URLs."""
     matches = (LINK.fullmatch(line.strip()) for line in lines.splitlines())
     return [{"label": match["label"].strip(), "url": match["url"]} for match in matches if match]
 
 
 def write_links(links: list[dict[str, str]]) -> str:
-    """Write links as `read_links` reads them."""
+    """Format links as text for `read_links`."""
     # A label from the JSON file may contain the separator.
     return "\n".join(f"{link['label'].replace('|', '/')} | {link['url']}" for link in links)
 
 
 class ProjectForm(FlaskForm):
-    """A project's texts."""
+    """The texts and options of a project."""
 
     title = StringField(
         "Title",
@@ -47,7 +47,7 @@ class ProjectForm(FlaskForm):
     )
     slug = StringField(
         "Name in the address",
-        description="Lower case letters, digits and dashes. Left empty, it is made from the title.",
+        description="Lower case letters, digits and dashes. By default made from the title.",
         filters=[tidy],
         validators=[
             Optional(),
@@ -65,19 +65,19 @@ class ProjectForm(FlaskForm):
     )
     summary = TextAreaField(
         "Summary",
-        description="A sentence or three, for lists.",
+        description="One to three sentences, shown in lists.",
         filters=[tidy],
         validators=[DataRequired("Please write a summary."), Length(max=2000), storable],
     )
     text = TextAreaField(
         "Text",
-        description="For the project's own page. An empty line begins a new paragraph.",
+        description="Shown on the project's own page. An empty line begins a new paragraph.",
         filters=[tidy],
         validators=[Length(max=50_000), storable],
     )
     links = TextAreaField(
         "Links",
-        description="One a line: Label | https://…",
+        description="One per line: Label | https://…",
         filters=[tidy],
         validators=[Length(max=15_000), storable, check_links],
     )
@@ -85,11 +85,11 @@ class ProjectForm(FlaskForm):
 
 
 class ImageForm(FlaskForm):
-    """A picture's texts."""
+    """The texts of a picture."""
 
     alt = StringField(
         "What it shows",
-        description="For who cannot see it.",
+        description="For people who cannot see it.",
         filters=[tidy],
         validators=[
             DataRequired("Please say what it shows."),

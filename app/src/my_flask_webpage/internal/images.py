@@ -1,4 +1,4 @@
-"""The pictures of the owner's projects: upload, edit, order, hide and delete them."""
+"""Upload, edit, reorder, hide and delete the pictures of projects."""
 
 from flask import Blueprint, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
@@ -30,7 +30,7 @@ def add(project_id: int) -> ResponseReturnValue:
             anchor = f"image-{image.id}"
             address = url_for("internal.projects.edit", project_id=project_id, _anchor=anchor)
             return redirect(address, code=303)
-    # The request holds the upload; the project's own form on the same page shows what is stored.
+    # The request contains the upload only; the project's form on the same page shows stored values.
     form = ProjectForm(formdata=None, data=stored_values(project))
     page = render_template("internal/project.html", form=form, project=project, upload=upload)
     return page, 400
@@ -38,7 +38,7 @@ def add(project_id: int) -> ResponseReturnValue:
 
 @blueprint.route("/images/<id:image_id>", methods=["GET", "POST"])
 def edit(image_id: int) -> ResponseReturnValue:
-    """Change a picture's texts."""
+    """Edit the texts of a picture."""
     image = db.get_or_404(Image, image_id)
     form = ImageForm(obj=image)
     if form.validate_on_submit():
@@ -52,7 +52,7 @@ def edit(image_id: int) -> ResponseReturnValue:
 
 @blueprint.route("/images/<id:image_id>/delete", methods=["GET", "POST"])
 def delete(image_id: int) -> ResponseReturnValue:
-    """Ask, then take a picture off the site."""
+    """Ask for confirmation, then hide or delete a picture."""
     image = db.get_or_404(Image, image_id)
     back = gallery_of(image)
     form = FlaskForm()
@@ -70,7 +70,7 @@ def delete(image_id: int) -> ResponseReturnValue:
 
 @blueprint.post("/images/<id:image_id>/show")
 def show(image_id: int) -> ResponseReturnValue:
-    """Put a hidden picture back into its gallery."""
+    """Show a hidden picture again."""
     image = db.get_or_404(Image, image_id)
     image.hidden, image.edited = False, True
     db.session.commit()
@@ -80,14 +80,14 @@ def show(image_id: int) -> ResponseReturnValue:
 
 @blueprint.post("/images/<id:image_id>/move")
 def change_order(image_id: int) -> ResponseReturnValue:
-    """Move a picture up or down by one; the first one stands for its project in lists."""
+    """Move a picture up or down by one; lists show the first picture of a project."""
     image = db.get_or_404(Image, image_id)
     move(image.project.gallery, image)
     return redirect(gallery_of(image), code=303)
 
 
 def append(project: Project, picture: media.Picture, form: UploadForm) -> Image:
-    """Save a stored picture as the last one of a project's gallery."""
+    """Add a stored picture to the end of a project's gallery."""
     image = Image(
         project=project,
         digest=picture.digest,
@@ -107,5 +107,5 @@ def append(project: Project, picture: media.Picture, form: UploadForm) -> Image:
 
 
 def gallery_of(image: Image) -> str:
-    """Give the address of the gallery where a picture is edited."""
+    """Return the URL of the gallery in the internal area that contains a picture."""
     return url_for("internal.projects.edit", project_id=image.project_id, _anchor="gallery")

@@ -1,4 +1,4 @@
-"""The visitors' messages, for the owner: read and delete them."""
+"""Read and delete the visitors' messages."""
 
 from flask import Blueprint, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue

@@ -1,4 +1,4 @@
-"""The owner's projects: make, edit, order, hide and delete them."""
+"""Add, edit, reorder, hide and delete projects."""
 
 import re
 import unicodedata
@@ -16,7 +16,7 @@ from my_flask_webpage.internal.forms import ProjectForm, UploadForm, read_links,
 from my_flask_webpage.internal.rows import move, remove_unused_files, render_form
 from my_flask_webpage.models import SLUG_MAX_LENGTH, Project
 
-# What the form and the row call by the same name.
+# Fields that have the same name in the form and in the model.
 TEXT_FIELDS = ("title", "period", "summary", "text", "highlighted")
 
 blueprint = Blueprint("projects", __name__, url_prefix="/projects")
@@ -24,7 +24,7 @@ blueprint = Blueprint("projects", __name__, url_prefix="/projects")
 
 @blueprint.route("/new", methods=["GET", "POST"])
 def add() -> ResponseReturnValue:
-    """Make a project at the end of the list."""
+    """Add a project to the end of the list."""
     form = ProjectForm()
     if form.validate_on_submit():
         last = max((project.position for project in list_projects()), default=0)
@@ -39,7 +39,7 @@ def add() -> ResponseReturnValue:
 
 @blueprint.route("/<id:project_id>", methods=["GET", "POST"])
 def edit(project_id: int) -> ResponseReturnValue:
-    """Change a project's texts, or look at its pictures."""
+    """Edit the texts of a project, and show its pictures."""
     project = db.get_or_404(Project, project_id)
     form = ProjectForm(data=stored_values(project))
     if form.validate_on_submit() and fill(project, form):
@@ -53,7 +53,7 @@ def edit(project_id: int) -> ResponseReturnValue:
 
 @blueprint.route("/<id:project_id>/delete", methods=["GET", "POST"])
 def delete(project_id: int) -> ResponseReturnValue:
-    """Ask, then take a project off the site with all its pictures."""
+    """Ask for confirmation, then hide or delete a project with all its pictures."""
     project = db.get_or_404(Project, project_id)
     form = FlaskForm()
     if form.validate_on_submit():
@@ -72,7 +72,7 @@ def delete(project_id: int) -> ResponseReturnValue:
 
 @blueprint.post("/<id:project_id>/show")
 def show(project_id: int) -> ResponseReturnValue:
-    """Put a hidden project back on the site."""
+    """Show a hidden project again."""
     project = db.get_or_404(Project, project_id)
     project.hidden, project.edited = False, True
     db.session.commit()
@@ -89,13 +89,13 @@ def change_order(project_id: int) -> ResponseReturnValue:
 
 
 def list_projects() -> Sequence[Project]:
-    """Fetch all projects with their pictures, in their order, the hidden ones last."""
+    """Fetch all projects with their pictures in display order, the hidden ones last."""
     query = select(Project).order_by(Project.hidden, Project.position, Project.id)
     return db.session.scalars(query.options(selectinload(Project.images))).all()
 
 
 def stored_values(project: Project) -> dict[str, Any]:
-    """Write a stored project as the values of its form's fields."""
+    """Return the values of a project for the fields of its form."""
     stored = {name: getattr(project, name) for name in TEXT_FIELDS}
     return {**stored, "slug": project.slug, "links": write_links(project.links)}
 
@@ -107,7 +107,7 @@ def fill(project: Project, form: ProjectForm) -> bool:
         other = db.session.scalar(select(Project).filter_by(slug=slug))
     if other is not None and other is not project:
         form.slug.errors = [
-            f"“{other.title}” has the name “{slug}” already. Please choose another."
+            f"“{other.title}” already has the name “{slug}”. Please choose another one."
         ]
         return False
     project.slug = slug
@@ -118,6 +118,6 @@ def fill(project: Project, form: ProjectForm) -> bool:
 
 
 def make_slug(title: str) -> str:
-    """Make a slug from a title; ``project`` if the title has no letter or digit for it."""
+    """Make a slug from a title; ``project`` if the title has no usable letter or digit."""
     plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
     return "-".join(re.findall("[a-z0-9]+", plain))[:SLUG_MAX_LENGTH].strip("-") or "project"

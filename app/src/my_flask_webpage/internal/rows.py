@@ -1,4 +1,4 @@
-"""What the features of the internal area share: addresses, order and forms of rows."""
+"""Helpers for the views of the internal area: row IDs in URLs, forms and the order of rows."""
 
 from collections.abc import Sequence
 
@@ -14,20 +14,20 @@ from my_flask_webpage.models import Image, Project
 
 
 class RowId(IntegerConverter):
-    """The id of a row in an address. Postgres' integer holds no larger numbers."""
+    """URL converter for the ID of a row, up to the largest integer of Postgres."""
 
     def __init__(self, url_map: Map) -> None:
         super().__init__(url_map, min=1, max=2**31 - 1)
 
 
 def render_form(template: str, form: FlaskForm, **context: object) -> ResponseReturnValue:
-    """Render a form, with status 400 if it was sent with mistakes."""
+    """Render a form, with status 400 if it was submitted with errors."""
     page = render_template(template, form=form, **context)
     return page, 400 if form.is_submitted() else 200
 
 
 def move(rows: Sequence[Project] | Sequence[Image], row: Project | Image) -> None:
-    """Move a row up or down by one among `rows`, as the request's ``direction`` says."""
+    """Move a row up or down by one in `rows`, as the form's ``direction`` says."""
     direction = {"up": -1, "down": 1}.get(request.form.get("direction", ""))
     if direction is None or row not in rows:
         abort(400)
@@ -42,7 +42,7 @@ def move(rows: Sequence[Project] | Sequence[Image], row: Project | Image) -> Non
 
 
 def remove_unused_files(digests: list[str]) -> None:
-    """Remove the files of those pictures that no row names any more."""
+    """Remove the files of those digests that no picture uses any more."""
     used = set(db.session.scalars(select(Image.digest).where(Image.digest.in_(digests))))
     for digest in set(digests) - used:
         media.remove(digest, media.root())

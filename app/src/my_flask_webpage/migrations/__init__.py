@@ -1,5 +1,5 @@
-"""Alembic's steps from one shape of the database to the next.
+"""Alembic's migrations of the database schema.
 
-Each step may run while the release before it still serves, so it only adds: nothing is renamed,
-dropped or made stricter in the release that stops using it.
+A migration runs while the old release still serves, so it only adds. A release that stops using a
+column or table neither renames nor drops it, and adds no constraints to it.
 """

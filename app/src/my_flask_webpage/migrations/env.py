@@ -1,4 +1,4 @@
-"""Where Alembic finds the database: the connection that `init_db` hands it, or the app's own."""
+"""Alembic's environment: it uses the connection that `init_db` passes, or opens one."""
 
 from alembic import context
 from flask import current_app
@@ -8,7 +8,7 @@ from my_flask_webpage.extensions import db
 
 
 def run(connection: Connection) -> None:
-    """Run the requested migrations in one transaction: the caller's, if it has one open."""
+    """Run the migrations in one transaction, or in the caller's if one is open."""
     context.configure(
         connection=connection,
         target_metadata=db.metadata,

@@ -1,1 +1,1 @@
-"""What is run once before the site is served."""
+"""Preparation of the database, run once before a release serves."""

@@ -1,8 +1,8 @@
-"""What ``flask init-db`` does, which is also ``python -m my_flask_webpage.setup.init_db``.
+"""The command ``flask init-db``, also run as ``python -m my_flask_webpage.setup.init_db``.
 
-Checks the owner's JSON files, migrates the schema, and brings the rows that come from the files up
-to date, all in one transaction. It drops nothing, so it is safe to run before each release, while
-the old one serves, and by two at once.
+It checks the owner's JSON files, migrates the schema, and updates the rows that come from the
+files, all in one transaction. It drops nothing, so it is safe to run before each release, while
+the old release serves, and twice at the same time.
 """
 
 import sys
@@ -32,21 +32,21 @@ from my_flask_webpage.schema import known_revisions
 WAIT_SECONDS = 30.0
 RETRY_SECONDS = 1.0
 LOCK_SECONDS = 60
-LOCK_ID = 0x6D666C61736B  # any number will do, as long as every release uses the same
+LOCK_ID = 0x6D666C61736B  # an arbitrary number, the same in every release
 
 
 @dataclass
 class Tally:
-    """What became of the rows of one kind.
+    """Counts of the changes to the rows of one model.
 
     Attributes
     ----------
     added, updated, unchanged : int
-        Rows that are as the file says.
+        Rows that are now as in the file.
     kept : int
-        Rows of the file that the internal area has changed or taken away.
+        Rows not updated, because they were changed or hidden in the internal area.
     hidden : int
-        Rows that left the file.
+        Rows that are no longer in the file.
     """
 
     added: int = 0
@@ -56,7 +56,7 @@ class Tally:
     hidden: int = 0
 
     def __str__(self) -> str:
-        """Say it briefly."""
+        """Format the counts for the report."""
         parts = [f"{self.added} added", f"{self.updated} updated", f"{self.unchanged} unchanged"]
         if self.kept:
             parts.append(f"{self.kept} kept as edited")
@@ -67,16 +67,16 @@ class Tally:
 
 @dataclass
 class Report:
-    """What a run of `init_db` did.
+    """The result of `init_db`.
 
     Attributes
     ----------
     before, after : str or None
-        The schema's revision before and after; None is an empty or an unversioned database.
+        The schema's revision before and after; None for a database that is empty or unversioned.
     projects, images : Tally
-        What became of the rows that come from the files.
+        Changes to the rows that come from the files.
     messages : int
-        Messages found, all of them kept.
+        Number of messages; `init_db` does not change them.
     """
 
     before: str | None = None
@@ -86,7 +86,7 @@ class Report:
     messages: int = 0
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Format the result as one line."""
         schema = self.after if self.before == self.after else f"{self.before} to {self.after}"
         return (
             f"schema: {schema}; projects: {self.projects}; images: {self.images}; "
@@ -100,12 +100,12 @@ def init_db(
     overwrite: bool = False,
     reset: bool = False,
 ) -> Report:
-    """Migrate the schema and bring the rows of the files up to date, in one transaction.
+    """Migrate the schema and update the rows that come from the files, in one transaction.
 
     Parameters
     ----------
     app : flask.Flask
-        The application whose database is meant.
+        The application whose database is prepared.
     wait_seconds : float, optional
         How long to wait for the database to accept connections, in seconds.
     overwrite : bool, optional
@@ -116,15 +116,15 @@ def init_db(
     Raises
     ------
     my_flask_webpage.content.ContentError
-        If the owner's files are wrong; nothing is changed then.
+        If the owner's files are invalid; nothing is changed then.
     sqlalchemy.exc.SQLAlchemyError
-        If the database cannot be reached or refuses; nothing is changed then.
+        If the database is unreachable or reports an error; nothing is changed then.
     OSError
         If the media folder cannot be written to; nothing is changed then.
     """
     with app.app_context():
-        # Files of pictures are written before the transaction: it stays short, their names say what
-        # they are, and one that no row names does no harm.
+        # Pictures are written before the transaction, which keeps it short. Their names depend on
+        # their content, and an unused file does no harm.
         content = load_content(Path(app.config["RESOURCE_DIR"]))
         pictures = store_pictures(content)
         wait_for_database(db.engine, wait_seconds)
@@ -146,12 +146,12 @@ def init_db(
 
 
 def store_pictures(content: Content) -> dict[str, media.Picture]:
-    """Put the pictures of the files into the media folder, and return them by file name.
+    """Store the owner's pictures in the media folder, and return them by file name.
 
     Raises
     ------
     my_flask_webpage.content.ContentError
-        If some are no pictures; it names all of them.
+        If files are not accepted pictures; it lists all of them.
     """
     source = Path(current_app.config["RESOURCE_DIR"]) / PICTURES
     folder = media.root()
@@ -168,7 +168,7 @@ def store_pictures(content: Content) -> dict[str, media.Picture]:
 
 
 def remove_unused_files(used: set[str]) -> None:
-    """Remove the files of those pictures whose digest no row names."""
+    """Remove the files of pictures that no row uses."""
     folder = media.root()
     for preview in folder.glob("*.jpg"):
         if preview.stem not in used:
@@ -181,7 +181,7 @@ def wait_for_database(engine: Engine, seconds: float) -> None:
     Raises
     ------
     sqlalchemy.exc.OperationalError
-        If it does not within this many seconds.
+        If it does not accept any within `seconds`.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -195,9 +195,9 @@ def wait_for_database(engine: Engine, seconds: float) -> None:
 
 
 def take_turns(connection: Connection) -> None:
-    """Wait until no other run is at work; the end of the transaction lets the next one in."""
+    """Wait for other runs of `init_db` to finish; the lock ends with the transaction."""
     if connection.dialect.name == "postgresql":
-        # Whoever holds a table longer than this gets an error from here, and not a queue behind us.
+        # Fail if a table is locked for longer, so that other queries do not queue behind this one.
         connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": LOCK_ID})
     elif connection.dialect.name == "sqlite":
@@ -211,15 +211,15 @@ def drop_everything(connection: Connection) -> None:
 
 
 def revision(connection: Connection) -> str | None:
-    """Read which migration the database has; None if it has none."""
+    """Return the schema's revision; None if the database has none."""
     return MigrationContext.configure(connection).get_current_revision()
 
 
 def upgrade(connection: Connection, current: str | None) -> None:
     """Run the missing migrations within the open transaction.
 
-    A revision that this release does not know is that of a newer one, from before a rollback.
-    Migrations only add, so such a database is left as it is.
+    An unknown revision comes from a newer release, before a rollback. Migrations only add, so such
+    a database is left as it is.
     """
     if current is None or current in known_revisions():
         config = migrate.get_config()
@@ -243,7 +243,7 @@ def save_projects(session: Session, content: Content, tally: Tally, overwrite: b
             "links": entry.get("links", []),
             "highlighted": entry.get("highlighted", False),
         }
-        # The first releases did not note the source; a row that the internal area made has none.
+        # Rows from the first releases have no source, and neither have those of the internal area.
         row = by_source.get(entry["slug"]) or by_slug.get(entry["slug"])
         _save(session, Project, row, values, position, tally, overwrite)
     _hide(by_source.values(), {entry["slug"] for entry in content.projects}, tally)
@@ -323,27 +323,27 @@ def _hide(rows: Iterable[Kept], named: set[str], tally: Tally) -> None:
     default=WAIT_SECONDS,
     show_default=True,
     metavar="SECONDS",
-    help="How long to wait for the database.",
+    help="How long to wait for the database to accept connections.",
 )
 @click.option(
     "--overwrite",
     is_flag=True,
-    help="Give the JSON files the say again over what the internal area has changed or hidden.",
+    help="Also update rows that were changed or hidden in the internal area.",
 )
-@click.option("--reset", is_flag=True, help="Drop all tables first, with everything in them.")
+@click.option("--reset", is_flag=True, help="Drop all tables and their data first.")
 @click.option(
     "--yes-destroy-data",
     is_flag=True,
-    help="Answer the question that --reset asks; without it production refuses.",
+    help="Do not ask for confirmation of --reset; required in production.",
 )
 @with_appcontext
 def init_db_command(wait: float, overwrite: bool, reset: bool, yes_destroy_data: bool) -> None:
-    """Migrate the database and bring the rows of the JSON files up to date. Safe to run again."""
+    """Migrate the database and update the rows that come from the JSON files."""
     if reset and not yes_destroy_data:
         if current_app.config["APP_ENV"] == "production":
-            fail(["--reset destroys all data. In production it needs --yes-destroy-data, too."])
+            fail(["--reset destroys all data. In production it also needs --yes-destroy-data."])
         name = db.engine.url.render_as_string(hide_password=True)
-        click.confirm(f"Drop all tables of {name}, with everything in them?", abort=True)
+        click.confirm(f"Drop all tables of {name} and their data?", abort=True)
     try:
         report = init_db(current_app, wait, overwrite, reset)  # type: ignore[arg-type]
     except ContentError as error:
@@ -353,7 +353,7 @@ def init_db_command(wait: float, overwrite: bool, reset: bool, yes_destroy_data:
     except CommandError as error:
         fail([str(error)])
     except OSError as error:
-        fail([f"{error.filename}: {error.strerror}. Is MEDIA_DIR a folder that may be written to?"])
+        fail([f"{error.filename}: {error.strerror}. MEDIA_DIR must be a writable folder."])
     click.echo(f"init_db: {report}")
 
 

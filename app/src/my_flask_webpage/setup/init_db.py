@@ -1,4 +1,4 @@
-"""``python -m my_flask_webpage.setup.init_db``, for where there is no ``flask`` command."""
+"""``python -m my_flask_webpage.setup.init_db``, for places without the ``flask`` command."""
 
 from flask.cli import ScriptInfo
 

@@ -1,6 +1,6 @@
-"""The tables of the first release, which made them without Alembic.
+"""The tables of the first releases.
 
-Where they are there already, this only writes down that they are.
+Those releases created them without Alembic; existing tables are left as they are.
 """
 
 import sqlalchemy as sa

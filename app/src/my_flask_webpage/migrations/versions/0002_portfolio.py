@@ -1,6 +1,6 @@
 """Pages for projects, picture galleries, users of the internal area.
 
-Only adds, with defaults in the database: the release before this one goes on reading and writing.
+It only adds, with defaults in the database, so that the old release can still read and write.
 """
 
 import sqlalchemy as sa
@@ -15,7 +15,7 @@ FLAGS = ("edited", "moved", "hidden")
 
 
 def upgrade() -> None:
-    """Add what is new."""
+    """Add the new columns and tables."""
     op.add_column("project", sa.Column("source", sa.String(80), nullable=True))
     op.create_index("ix_project_source", "project", ["source"], unique=True)
     op.add_column("project", sa.Column("text", sa.Text(), server_default="", nullable=False))
@@ -80,7 +80,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take it away again."""
+    """Drop the new columns and tables."""
     op.drop_table("login_attempt")
     op.drop_table("user")
     op.drop_table("image")

@@ -1,6 +1,6 @@
-"""Who has left a message lately, so that one client cannot fill the page.
+"""Recent senders of messages, so that one client cannot fill the page.
 
-Only adds: the release before this one goes on reading and writing.
+It only adds, so that the old release can still read and write.
 """
 
 import sqlalchemy as sa
@@ -13,7 +13,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add what is new."""
+    """Add the new table."""
     op.create_table(
         "message_sender",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -25,5 +25,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take it away again."""
+    """Drop the new table."""
     op.drop_table("message_sender")

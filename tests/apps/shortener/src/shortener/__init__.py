@@ -1,4 +1,4 @@
-"""A shortener of links: a factory in a package, Poetry's lock file, Postgres, an init command."""
+"""A link shortener: a factory in a package, Poetry's lock file, Postgres, a release command."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from flask import Flask, Response, abort, redirect, request, url_for
 
 
 def create_app(slogan: str = "") -> Flask:
-    """Make the app, or refuse without what it needs."""
+    """Create the app; raise an error if a variable or secret is missing."""
     app = Flask(__name__)
     token = os.environ["API_TOKEN"]
     if Path(os.environ["API_TOKEN_FILE"]).read_text() != token:
