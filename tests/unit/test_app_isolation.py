@@ -381,7 +381,7 @@ def test_folders_of_ended_releases_go(mounts: Mounts) -> None:
     assert [path.name for path in mounts.folder.iterdir()] == ["blog"]
     mounts.routes().remove("shop")
     for name in ("..", "a/b", "-x", ""):
-        with pytest.raises(SystemExit, match="is no name"):
+        with pytest.raises(SystemExit, match="is not a valid name"):
             mounts.routes().remove(name)
 
 

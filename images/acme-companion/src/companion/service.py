@@ -122,7 +122,7 @@ class Companion:
         Raises
         ------
         DockerError
-            If that did not work; it is owed still.
+            If that failed; it is tried again at the next pass.
         """
         nginx = self._find(NGINX_LABELS, "NGINX_PROXY_CONTAINER")
         docker_gen = self._find(DOCKER_GEN_LABELS, "NGINX_DOCKER_GEN_CONTAINER")

@@ -52,7 +52,7 @@ def write_if_changed(path: Path, text: str) -> bool:
 
 
 class Generator:
-    """Keeps one file as the running containers want it."""
+    """Keeps one file up to date with the running containers."""
 
     def __init__(self, args: argparse.Namespace, config: Config, docker: Docker) -> None:
         self._args = args
@@ -63,16 +63,16 @@ class Generator:
         self.owes_notice = False
 
     def generate(self) -> None:
-        """Write the file if it has to change.
+        """Write the file if its content changed.
 
         Raises
         ------
         DockerError, OSError, jinja2.TemplateError
-            The file is as it was then.
+            The file is then unchanged.
         """
         docker, label = self._docker, self._config.nginx_label
         containers = docker.containers(self._filters)
-        # Looked up apart: DOCKER_CONTAINER_FILTERS may leave nginx itself out.
+        # Looked up separately: DOCKER_CONTAINER_FILTERS may exclude nginx itself.
         nginx = next(iter(docker.containers({"label": [label]})), None)
         if nginx is None:
             container_id = own_id(Path("/proc/self/mountinfo").read_text())
@@ -96,7 +96,7 @@ class Generator:
         Raises
         ------
         DockerError
-            If a signal could not be sent; it is owed still.
+            If a signal could not be sent; it is sent at the next run.
         """
         args = self._args
         for command in args.notify:

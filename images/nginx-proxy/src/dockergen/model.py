@@ -1,6 +1,6 @@
-"""From containers to virtual hosts: every decision, so that the template has none to take.
+"""Turn containers into virtual hosts. All decisions are made here, none in the template.
 
-The rules are those of nginx-proxy, read from its documentation and measured against it:
+The rules are those of nginx-proxy, from its documentation and from tests of its behaviour:
 https://github.com/nginx-proxy/nginx-proxy/blob/main/docs/README.md
 """
 
@@ -232,7 +232,7 @@ def _virtual_host(
     exists: Exists,
     problems: list[str],
 ) -> VirtualHost:
-    # A regexp is no file name: its files are named by its hash.
+    # A regexp is not a valid file name, so its files are named after its hash.
     file_name = sha1(name) if name.startswith("~") else name
 
     def get(key: str, default: str) -> str:
@@ -291,7 +291,7 @@ def _locations(
     owner: dict[tuple[str, str], str] = {}
     for backend in backends:
         modifier, path = backend.location
-        # nginx refuses "/a" beside "^~ /a" as the same location, and then everything.
+        # nginx takes "/a" and "^~ /a" for the same location and refuses the whole configuration.
         identity = ("" if modifier == "^~" else modifier, path)
         if owner.setdefault(identity, backend.path) == backend.path:
             by_path.setdefault(backend.path, []).append(backend)

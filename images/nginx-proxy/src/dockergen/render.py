@@ -1,4 +1,4 @@
-"""Text from virtual hosts."""
+"""Render nginx's configuration from virtual hosts."""
 
 import re
 from pathlib import Path
