@@ -13,7 +13,7 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.parsing.vault import AnsibleVaultError, EncryptedString
 from ansible.plugins.action import ActionBase
 
-# Ansible loads plugins one by one; what they share lies beside their folders.
+# Ansible loads each plugin alone; the code they share is in the folders beside theirs.
 sys.path.append(str(Path(__file__).parents[1]))
 from checks import host as server_rules
 from checks.domains import domain_error

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
-# Ansible loads plugins one by one; what they share lies beside their folders.
+# Ansible loads each plugin alone; the code they share is in the folders beside theirs.
 sys.path.append(str(Path(__file__).parents[1]))
 from checks.companion import Word
 from checks.visits import TRUSTED_AUTHORITIES, judge

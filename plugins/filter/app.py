@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from ansible.errors import AnsibleFilterError
 
-# Ansible loads plugins one by one; what they share lies beside their folders.
+# Ansible loads each plugin alone; the code they share is in the folders beside theirs.
 sys.path.append(str(Path(__file__).parents[1]))
 from module_utils.app import App
 

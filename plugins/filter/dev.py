@@ -1,11 +1,11 @@
-"""A filter for what the throwaway server's report says."""
+"""A filter for the hints that the throwaway server ends with."""
 
 from pathlib import Path
 from typing import Any
 
 
 def dev_environment(inventory: str, inventories: str, default: str = "local") -> str:
-    """Say which option of make names an inventory."""
+    """Return the option of make that selects an inventory."""
     path, folder = Path(inventory).resolve(), Path(inventories).resolve()
     if folder not in path.parents or path == folder / default:
         return ""

@@ -1,4 +1,4 @@
-"""Filters about Docker engines: what their configuration may become, and what each version can."""
+"""Filters for the configuration of Docker engines, and for what each version supports."""
 
 import json
 import re
@@ -6,7 +6,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-# From this version on a health check may ask more often while a container starts.
+# Since this version, health checks can be more frequent while a container starts.
 # https://docs.docker.com/reference/compose-file/services/#healthcheck
 START_INTERVAL_SINCE = 25
 # From this version on an engine translates IPv6 addresses by default, and before 20.10 it cannot.
@@ -62,7 +62,7 @@ def daemon_options(
     mine = _object(earlier)
     theirs = {n: v for n, v in before.items() if n not in mine or mine[n] != v}
     taken = {name for name in ours if name in theirs or _is_argument(name, arguments)}
-    # Options of one driver may stop another.
+    # Options of one log driver may be invalid for another.
     if "log-driver" in taken and theirs.get("log-driver") != ours.get("log-driver"):
         taken |= {"log-opts"} & set(ours)
     if "log-opts" in taken and "log-driver" not in theirs:
@@ -80,15 +80,17 @@ def _object(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text) if text.strip() else {}
     except ValueError as error:
-        message = f"/etc/docker/daemon.json is not valid JSON: {error}. Mend or remove it"
+        message = f"/etc/docker/daemon.json is not valid JSON: {error}. Correct or remove it"
         raise AnsibleFilterError(message) from error
     if not isinstance(found, dict):
-        raise AnsibleFilterError("/etc/docker/daemon.json is not a JSON object. Mend or remove it")
+        raise AnsibleFilterError(
+            "/etc/docker/daemon.json is not a JSON object. Correct or remove it"
+        )
     return found
 
 
 def _is_argument(name: str, arguments: str) -> bool:
-    # What may be given more than once is singular there: registry-mirrors, --registry-mirror.
+    # Options that can be repeated are singular there: registry-mirrors, --registry-mirror.
     return bool(
         re.search(rf"--({re.escape(name)}|{re.escape(name.removesuffix('s'))})\b", arguments)
     )

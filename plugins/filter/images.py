@@ -1,4 +1,4 @@
-"""Filters that compare names of images, which Docker lets one write in several ways."""
+"""Filters that compare names of images, which Docker accepts in several forms."""
 
 from __future__ import annotations
 

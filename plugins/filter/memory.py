@@ -1,10 +1,10 @@
-"""Filter that shares out memory among the databases of a server."""
+"""Filter that divides memory among the databases of a server."""
 
 import sys
 from pathlib import Path
 from typing import Any
 
-# Ansible loads plugins one by one; what they share lies beside their folders.
+# Ansible loads each plugin alone; the code they share is in the folders beside theirs.
 sys.path.append(str(Path(__file__).parents[1]))
 from checks.memory import postgres_memory
 

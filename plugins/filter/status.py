@@ -1,10 +1,10 @@
-"""Filter that says what a server runs and what is wrong with it."""
+"""Filter that reports what a server runs and what is wrong with it."""
 
 import sys
 from pathlib import Path
 from typing import Any
 
-# Ansible loads plugins one by one; what they share lies beside their folders.
+# Ansible loads each plugin alone; the code they share is in the folders beside theirs.
 sys.path.append(str(Path(__file__).parents[1]))
 from checks.running import report, site_lines
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: give an app a user and group number of its own, once and for good."""
+"""Ansible module: give an app its own user and group ID, which never changes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: app_uid
-short_description: Give an app a user number of its own
+short_description: Give an app its own user ID
 description:
-  - The first call for an app takes the next number that neither another app nor a user or
-    group of the server has, and records it. Later calls return the recorded number.
-  - A number is never given to another app, even after its app was removed, because volumes of the
+  - The first call for an app takes the next ID that neither another app nor a user or
+    group of the server has, and records it. Later calls return the recorded ID.
+  - An ID is never given to another app, even after its app was removed, because volumes of the
     removed app may still be on the server.
   - The caller must hold the lock of the server, see M(release_lock).
 options:
@@ -26,14 +26,14 @@ options:
     type: str
     required: true
   path:
-    description: File that records the numbers of all apps.
+    description: File that records the IDs of all apps.
     type: path
     required: true
 author: flask-vps maintainers
 """
 
 EXAMPLES = r"""
-- name: Give the app a user number
+- name: Give the app a user ID
   app_uid:
     app: shop
     path: /opt/flask-vps/uids.json
@@ -42,7 +42,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 uid:
-  description: The app's user and group number.
+  description: The app's user and group ID.
   type: int
   returned: always
 """
@@ -53,7 +53,7 @@ LAST = 29999
 
 def choose(app: str, known: dict[str, int], taken: set[int]) -> int:
     """
-    Choose an app's number.
+    Choose the user ID of an app.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def choose(app: str, known: dict[str, int], taken: set[int]) -> int:
     Raises
     ------
     ValueError
-        If none is left.
+        If no ID is left.
     """
     if app in known:
         return known[app]

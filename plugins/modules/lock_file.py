@@ -22,7 +22,7 @@ description:
 options:
   state:
     description:
-      - V(taken) writes the file unless somebody has the lock.
+      - V(taken) writes the file unless another run has the lock.
       - V(given_back) removes the file if O(holder) has the lock.
       - V(read) changes nothing.
     type: str
@@ -50,7 +50,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 holder:
-  description: Who has the lock now; null if nobody has it.
+  description: The holder of the lock; null if it is free.
   type: dict
   returned: always
 silent_seconds:

@@ -44,7 +44,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 holder:
-  description: Who has the lock after this; null if nobody has it.
+  description: The holder of the lock after this; null if it is free.
   type: dict
   returned: always
 silent_seconds:

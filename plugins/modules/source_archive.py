@@ -30,7 +30,7 @@ description:
     archive.
   - In a git work tree it packs the files that git does not ignore. Elsewhere it packs the files
     that no .gitignore file names.
-  - Files that nobody commits are left out in any case, such as .git, virtual environments and .env
+  - Files that should never be committed are left out, such as .git, virtual environments and .env
     files.
   - A source with a symbolic link that leads out of it is refused if the build or nginx would follow
     that link.

@@ -32,7 +32,7 @@ options:
     type: path
     required: true
   owner:
-    description: User and group number of the new owner.
+    description: User and group ID of the new owner.
     type: int
     required: true
   owner_stays:
@@ -41,17 +41,17 @@ options:
     type: bool
     default: false
   shared_with:
-    description: Numbers of users who get the access of an owner.
+    description: IDs of users who get the access of an owner.
     type: list
     elements: int
     default: []
   formerly:
-    description: Number of the user whose access control lists are removed. Lists of others stay.
+    description: ID of the user whose access control lists are removed. Lists of others stay.
     type: int
     required: true
   seconds:
     description:
-      - How long it may take, since somebody hostile can make folders faster than they are read.
+      - How long it may take, since a hostile process can make folders faster than they are read.
         After that it fails; if only lists of access are left to remove, it warns.
     type: float
     default: 900
