@@ -124,7 +124,7 @@ def test_scripts_of_pdm_need_no_setting(tmp_path: Path) -> None:
 
 
 def test_the_commands_for_a_plain_virtual_environment_work_as_they_stand(tmp_path: Path) -> None:
-    block = README.partition("With a plain virtual\nenvironment")[2].split("```")[1]
+    block = re.split(r"plain virtual\s+environment", README)[1].split("```")[1]
     commands = [line[2:] for line in block.splitlines() if line.startswith("$ ")]
     # Not run here: the environment of these tests is installed already, and the tests are running.
     own = [c for c in commands if not re.match(r"python3 -m venv|pip install|.*pytest", c)]

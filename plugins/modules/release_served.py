@@ -101,7 +101,8 @@ def status_of(domain: str, port: int, path: str) -> int:
     """
     try:
         connection = connect(domain, port, unverified())
-    except ssl.SSLEOFError:
+    except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+        # Versions of OpenSSL differ in how they report a connection that was closed.
         return 0
     except ssl.SSLError as error:
         raise UnreachableError(f"{domain}: {error.reason or error}") from None
