@@ -100,4 +100,4 @@ def test_an_expired_certificate_fails_status_and_deploy(site: Site) -> None:
     assert "visitors do not reach these sites as they should" in said, said
     assert wrong in said and cause in said
     # The check comes last, when the lock is already released.
-    assert said.index("Let others deploy") < said.index(wrong)
+    assert said.index("TASK [Release the lock]") < said.index(wrong)
