@@ -3,12 +3,13 @@
 import os
 import re
 import subprocess
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import Site, eventually
+from conftest import Answer, Site, eventually
 
 from bench.campaign import FAULTS, Campaign, Event
 from bench.naive import Naive
@@ -206,15 +207,26 @@ def test_rollback_refuses_what_never_was_healthy(campaign: Campaign) -> None:
 
 def test_rollback_to_a_release_that_still_finishes(campaign: Campaign, site: Site) -> None:
     left = site.on_server("readlink", "/opt/flask-vps/apps/ledger/current").strip()[-12:]
-    with ThreadPoolExecutor() as visitors:
-        slow = visitors.submit(site.request, "/slow?seconds=45")
-        time.sleep(1)
-        _succeeds(campaign.play("rollback.yml"))
-        # A rollback does not wait for the slow request. Negative control: it is still open.
+    slow: list[Future[Answer]] = []
+    switched = threading.Event()
+
+    def visit() -> None:
+        # One after the other, so that some are open at the switch, however long the run takes.
+        while not switched.is_set():
+            slow.append(visitors.submit(site.request, "/slow?seconds=40"))
+            switched.wait(10)
+
+    with ThreadPoolExecutor(32) as visitors:
+        try:
+            visitors.submit(visit)
+            _succeeds(campaign.play("rollback.yml"))
+        finally:
+            switched.set()
+        # A rollback does not wait for slow requests. Negative control: some are still open.
         assert f"ledger-{left}-web-1" in site.containers()
-        assert not slow.done()
+        assert not all(request.done() for request in slow)
         _succeeds(campaign.play("rollback.yml", "-e", f"release={left}"))
-        assert slow.result().status == 200
+        assert {request.result().status for request in slow} == {200}
     assert site.on_server("readlink", "/opt/flask-vps/apps/ledger/current").strip()[-12:] == left
     assert f"release {campaign.number}" in site.request("/").body
 

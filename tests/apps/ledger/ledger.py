@@ -55,5 +55,5 @@ def add():
 
 @app.get("/slow")
 def slow():
-    time.sleep(min(float(request.args["seconds"]), 30))
+    time.sleep(min(float(request.args["seconds"]), 45))
     return f"release {RELEASE}"
