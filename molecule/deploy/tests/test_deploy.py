@@ -14,7 +14,7 @@ from conftest import Answer, Site, eventually
 from bench.campaign import FAULTS, Campaign, Event
 from bench.naive import Naive
 
-RATE = float(os.environ.get("DEPLOY_RATE", "60"))
+RATE = float(os.environ.get("DEPLOY_RATE", "30"))
 QUIET_SECONDS = float(os.environ.get("DEPLOY_QUIET", "20"))
 GOOD, ROLLBACKS, BROKEN = (
     int(os.environ.get(f"DEPLOY_{name}", number))
