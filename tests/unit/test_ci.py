@@ -108,7 +108,7 @@ def check(output: str, inventory: str, folder: Path, source: str) -> None:
 def test_github_deploys_with_the_secrets(tmp_path: Path, key: Path, job: str) -> None:
     environment, script = github_job(job)
     values = {
-        "${{ github.workspace }}": "/work",
+        "${{ github.workspace }}": "/srv/checkout",
         "${{ secrets.FLASK_VPS_VAULT_PASSPHRASE }}": "open sesame",
         "${{ secrets.SSH_PRIVATE_KEY }}": key.read_text().rstrip("\n"),
         "${{ secrets.SSH_KNOWN_HOSTS }}": KNOWN_HOST,
@@ -118,7 +118,7 @@ def test_github_deploys_with_the_secrets(tmp_path: Path, key: Path, job: str) ->
             environment[name] = environment[name].replace(placeholder, secret)
         assert "${{" not in environment[name]
     output = run(tmp_path, script, environment)
-    check(output, INVENTORIES[job], tmp_path / "home/flask-vps", "/work/my_app")
+    check(output, INVENTORIES[job], tmp_path / "home/flask-vps", "/srv/checkout/my_app")
 
 
 @pytest.mark.parametrize("job", INVENTORIES)
