@@ -65,33 +65,59 @@ def test_a_failure_after_a_rollback_s_switch_does_not_ask_for_another_one() -> N
     assert "would go back one more release" in said
 
 
-def test_what_failed_before_the_look_at_a_switch_is_said(tmp_path: Path) -> None:
-    """The routes may be wrong because the step before could not reload nginx."""
-    [*_, stop] = yaml.safe_load((TASKS / "deploy/failed.yml").read_text())
-    play = {
-        "hosts": "localhost",
-        "gather_facts": False,
-        "vars": {
-            "__app_id": "0a",
-            "__app_log": {"stdout": "", "stderr": ""},
-            "__app_releases": {"live": "0b"},
-            "__app_unfinished": [{"step": "Check nginx", "reason": "unknown directive"}],
-            "ansible_failed_result": {"msg": "nginx does not route visitors"},
-            "ansible_failed_task": {"name": "App | Check that visitors get the release"},
-            "app_entry": {"name": "shop"},
-        },
-        "tasks": [stop],
-    }
-    file = tmp_path / "play.yml"
-    file.write_text(yaml.safe_dump([play]))
+def report(folder: Path, file: str, **variables: Any) -> str:
+    """Run the last task of a tasks file, which fails with a report, and return what it prints."""
+    [*_, last] = yaml.safe_load((TASKS / file).read_text())
+    play = {"hosts": "localhost", "gather_facts": False, "vars": variables, "tasks": [last]}
+    playbook = folder / "play.yml"
+    playbook.write_text(yaml.safe_dump([play]))
     command = [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "-c", "local"]
     environment = os.environ | {"ANSIBLE_CONFIG": str(TASKS.parents[2] / "ansible.cfg")}
     done = subprocess.run(
-        [*command, str(file)], env=environment, capture_output=True, text=True, check=False
+        [*command, str(playbook)], env=environment, capture_output=True, text=True, check=False
     )
-    said = " ".join(done.stdout.split())
-    assert "nginx does not route visitors Before that: unknown directive" in said, done.stdout
+    return " ".join(done.stdout.split())
+
+
+def test_what_failed_before_the_look_at_a_switch_is_said(tmp_path: Path) -> None:
+    """The routes may be wrong because the step before could not reload nginx."""
+    said = report(
+        tmp_path,
+        "deploy/failed.yml",
+        __app_id="0a",
+        __app_log={"stdout": "", "stderr": ""},
+        __app_releases={"live": "0b"},
+        __app_unfinished=[{"step": "Check nginx", "reason": "unknown directive"}],
+        ansible_failed_result={"msg": "nginx does not route visitors"},
+        ansible_failed_task={"name": "App | Check that visitors get the release"},
+        app_entry={"name": "shop"},
+    )
+    assert "nginx does not route visitors Before that: unknown directive" in said
     assert "Release 0b keeps the traffic." in said
+
+
+@pytest.mark.parametrize(
+    ("health", "said_of_it"),
+    [
+        ({}, False),
+        ({"msg": "it did not become healthy within 60 s; its health check says: 500"}, True),
+    ],
+)
+def test_a_restore_that_was_undone_says_whether_the_app_works(
+    tmp_path: Path, health: dict[str, str], said_of_it: bool
+) -> None:
+    said = report(
+        tmp_path,
+        "restore/undo.yml",
+        __app_healthy_again=health,
+        __app_recovered={"interrupted": "", "lines": []},
+        __app_restore_failed="shop.dump is no dump",
+        __app_returned={"skipped": True},
+        app_entry={"name": "shop"},
+    )
+    assert "shop.dump is no dump. No data were changed." in said
+    sentence = "shop may not answer now: it did not become healthy within 60 s"
+    assert (sentence in said) == said_of_it
 
 
 def steps(file: str, noted: bool = False) -> list[tuple[str, bool]]:
