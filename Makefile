@@ -44,8 +44,16 @@ vault: ROTATE =
 vault: .venv/.locked ## Write inventory/ENV's encrypted secrets, or add missing ones (ENV=prod, ROTATE=app.NAME)
 	@scripts/vault $(if $(ROTATE),--rotate "$(ROTATE)") "inventory/$(ENV)"
 
-# The output of each job is printed in one piece when it ends.
-PARALLEL = make --jobs=3 --output-sync --no-print-directory
+# The output of each job is printed in one piece when it ends. A failed job stops only those that need it.
+PARALLEL = make --jobs=3 --keep-going --output-sync --no-print-directory
+
+# The failed tests, and of each failed job its last fatal task and its name.
+define FAILURES
+/fatal: / { fatal = $$0 "\n" }
+/FAILED / { print }
+/\*\*\* \[/ { printf "%s%s\n", fatal, $$0; fatal = "" }
+endef
+test test-molecule: export FAILURES := $(FAILURES)
 
 .PHONY: test
 test: CHECKS = lint test-unit test-installing
@@ -55,10 +63,12 @@ test: ## Lint, unit tests, the app's tests, all Molecule scenarios (40 minutes o
 test-molecule: ## All Molecule scenarios, in throwaway servers
 
 test test-molecule: .venv/.locked
-	@trap 'make --no-print-directory test-clean' EXIT
+	@mkdir -p .cache
+	trap 'make --no-print-directory test-clean' EXIT
 	# File descriptor 3 shows Molecule's steps as they begin and end.
 	exec 3>&1
-	$(PARALLEL) test-server $(CHECKS) $(MOLECULE)
+	$(PARALLEL) test-server $(CHECKS) $(MOLECULE) 2>&1 | tee .cache/test.log ||
+		{ printf '\nWhat failed:\n'; awk "$$FAILURES" .cache/test.log | cut -c 1-400; exit 1; }
 
 .PHONY: test-quick
 test-quick: .venv/.locked ## Lint, unit tests, the app's tests (5 minutes)

@@ -19,7 +19,7 @@ echo "$1 $3, first line"
 sleep 0.1
 echo "$1 $3, last line"
 echo "$1 $3 ends" >> log.txt
-[ "$1 $3" != "test $BROKEN" ]
+[ "$1 $3" != "test $BROKEN" ] || { echo "fatal: [site]: no space left"; echo "go on"; exit 1; }
 """
 
 
@@ -98,8 +98,13 @@ def test_a_failed_scenario_fails_the_run_whose_servers_are_removed(project: Proj
     output, _ = make.communicate()
     assert make.returncode != 0
     assert "molecule-browser] Error 1" in output
-    # The next scenario on that server does not start.
+    # The next scenario on that server does not start; those that do not need it do.
     assert "test hostile begins" not in project.log()
+    assert {"test chaos ends", "test apps ends", "test engine ends"} <= set(project.log())
+    _, _, failures = output.partition("What failed:\n")
+    assert "no space left" in failures
+    assert "molecule-browser] Error 1" in failures
+    assert "go on" not in failures
     assert {"destroy default ends", "destroy deploy ends"} <= set(project.log())
 
 
