@@ -16,6 +16,7 @@ from module_utils.app import (
     volume_name,
     volume_path,
 )
+from module_utils.paths import SERVER_DIR
 
 from checks.domains import check_domains
 from checks.edge import edge_variables
@@ -42,12 +43,12 @@ TAKEN_NAMES = {
 # A volume there would hide what the image has: it is empty, or as old as the app's first release.
 TAKEN_PATHS = {
     *("/", "/app", "/app/src", "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/opt"),
-    *("/opt/flask-vps", "/opt/venv", "/proc", "/run", "/sbin", "/sockets", "/sys", "/usr", "/var"),
+    *(SERVER_DIR, "/opt/venv", "/proc", "/run", "/sbin", "/sockets", "/sys", "/usr", "/var"),
     "/tmp",  # noqa: S108
 }
 TAKEN_TREES = (
     "/dev/",
-    "/opt/flask-vps/",
+    f"{SERVER_DIR}/",
     "/opt/venv/",
     "/proc/",
     "/run/secrets/",

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import idna
 import yaml
+from module_utils.paths import SERVER_DIR
 from module_utils.releases import LINKS
 
 ROLE = Path(__file__).parents[2] / "roles" / "app"
@@ -207,6 +208,11 @@ class App:
         return f"flask-vps/{self.name}"
 
     @property
+    def dir(self) -> str:
+        """The app's folder on a server: its secrets, releases, jobs and dumps."""
+        return f"{SERVER_DIR}/apps/{self.name}"
+
+    @property
     def mounts(self) -> list[dict[str, str]]:
         """
         Volumes, each with its ``name`` and its ``path`` in the container.
@@ -342,6 +348,7 @@ class App:
         secrets = sorted(self.secrets(given or {}))
         return {
             "build_reads": self.build_reads,
+            "dir": self.dir,
             "has_dockerfile": self.has_dockerfile,
             "image": self.image,
             "is_git": is_git(self.source),

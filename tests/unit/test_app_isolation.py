@@ -526,6 +526,6 @@ def test_an_app_s_folder_is_closed_whether_it_comes_or_goes(file: str) -> None:
         item
         for task in yaml.safe_load(text)
         for item in task.get("loop") or [task.get("ansible.builtin.file", {})]
-        if isinstance(item, dict) and item.get("path") == "{{ app_dir }}"
+        if isinstance(item, dict) and item.get("path") == "{{ __app_dir }}"
     ]
     assert [item["mode"] for item in closed] == ["0700"]

@@ -235,8 +235,8 @@ def test_playbooks_targets_and_tests_that_docs_name_exist() -> None:
 
 def test_the_readme_maps_what_there_is() -> None:
     readme = (ROOT / "README.md").read_text()
-    house = readme.partition("## Map of the house")[2].partition("```")[2].partition("```")[0]
-    rows = dict(re.findall(r"^(\S+/?) +(.*(?:\n +.*)*)", house, re.MULTILINE))
+    layout = readme.partition("## Layout")[2].partition("```")[2].partition("```")[0]
+    rows = dict(re.findall(r"^(\S+/?) +(.*(?:\n +.*)*)", layout, re.MULTILINE))
     site = yaml.safe_load((ROOT / "site.yml").read_text())
     verbs = [Path(play["ansible.builtin.import_playbook"]).stem for play in site]
     assert rows["site.yml"].partition(": ")[2] == ", ".join(verbs)

@@ -127,6 +127,16 @@ INCLUDES = {f"ansible.builtin.{name}" for name in ("import_tasks", "include_task
 ROLE_INCLUDES = {f"ansible.builtin.{name}" for name in ("import_role", "include_role")}
 
 
+def test_the_folder_of_the_project_on_a_server_is_written_once() -> None:
+    text = (ROOT / "plugins/module_utils/paths.py").read_text()
+    [folder] = re.findall(r"^SERVER_DIR = \"(.+)\"", text, re.MULTILINE)
+    files = [file for role in ROLES for file in role.rglob("*") if file.is_file()]
+    # The compose file of a release names paths in its containers.
+    others = {ROOT / "roles/app/templates/release/compose.yml.j2"}
+    found = [file for file in files if folder in file.read_text(errors="replace")]
+    assert set(found) <= others | {file for file in files if file.name == "README.md"}
+
+
 def tasks_of(file: Path) -> Iterator[dict[str, Any]]:
     """Yield each task of a file, including those in blocks."""
 
