@@ -1,10 +1,7 @@
 """Variables of an app's own image do not reach the edge, and the edge's settings release no app."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +10,7 @@ import pytest
 import yaml
 from checks.edge import EDGE_VARIABLE
 from companion.wanted import read_wanted
+from conftest import run_play
 from dockergen.settings import CONTAINER_PATTERNS, UNSUPPORTED, read_backend
 from edge import edge_labels, without_edge_variables
 from module_utils.app import App
@@ -120,8 +118,6 @@ def digests(
     }
     entry = {"name": "shop", "source": "/srv/shop", "domains": ["shop.test", "www.shop.test"]}
     play = {
-        "hosts": "localhost",
-        "gather_facts": False,
         "vars_files": [f"{ROLE}/defaults/main.yml", f"{ROLE}/vars/main.yml"],
         "tasks": [
             {
@@ -136,13 +132,7 @@ def digests(
             for case, values in cases.items()
         ],
     }
-    playbook = tmp_path / "digests.yml"
-    playbook.write_text(yaml.safe_dump([play]))
-    command = [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "-c", "local"]
-    environment = os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-    done = subprocess.run(
-        [*command, str(playbook)], env=environment, capture_output=True, text=True, check=False
-    )
+    done = run_play(tmp_path, **play)
     assert done.returncode == 0, done.stdout + done.stderr
     return dict(re.findall(r"(\w+)=([0-9a-f]{12})[.]", done.stdout))
 

@@ -1,14 +1,12 @@
 """What an operator reads after a failed task."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from conftest import run_play
 from failures import deploy_report, failure_reason, unfinished_release
 
 TASKS = Path(__file__).parents[2] / "roles/app/tasks"
@@ -68,14 +66,7 @@ def test_a_failure_after_a_rollback_s_switch_does_not_ask_for_another_one() -> N
 def report(folder: Path, file: str, **variables: Any) -> str:
     """Run the last task of a tasks file, which fails with a report, and return what it prints."""
     [*_, last] = yaml.safe_load((TASKS / file).read_text())
-    play = {"hosts": "localhost", "gather_facts": False, "vars": variables, "tasks": [last]}
-    playbook = folder / "play.yml"
-    playbook.write_text(yaml.safe_dump([play]))
-    command = [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "-c", "local"]
-    environment = os.environ | {"ANSIBLE_CONFIG": str(TASKS.parents[2] / "ansible.cfg")}
-    done = subprocess.run(
-        [*command, str(playbook)], env=environment, capture_output=True, text=True, check=False
-    )
+    done = run_play(folder, vars=variables, tasks=[last])
     return " ".join(done.stdout.split())
 
 
