@@ -24,7 +24,7 @@ PHASES = {
     "checks, images, database": "",
     "source": "App | List the volumes",
     "build": "App | Build the image",
-    "describe": "App | Make the app's internal network",
+    "describe": "App | Create the app's internal network",
     "start": "App | Start the release beside",
     "release command": "App | Wait for a release command",
     "healthy": "App | Wait until the release is healthy",
