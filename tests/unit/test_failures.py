@@ -132,9 +132,24 @@ def test_what_fails_after_the_switch_ends_no_run_at_once(files: list[str]) -> No
     found = [step for file in files for step in steps(file)]
     names = [name for name, _ in found]
     switch = names.index("deploy/switch.yml")
-    # verify.yml undoes the switch and reports that; unfinished.yml is the final report.
+    # verify.yml undoes the switch and reports that; report_failures.yml is the final report.
     own = {"deploy/verify.yml", "deploy/report_failures.yml"}
     assert own <= set(names[switch:])
     assert [name for name, noted in found[switch + 1 :] if not noted and name not in own] == []
     # Negative control: a failure before the switch ends the run.
     assert not any(noted for _, noted in found[: switch + 1])
+
+
+def test_a_failed_switch_is_undone_unless_the_release_is_live() -> None:
+    [switch] = yaml.safe_load((TASKS / "deploy/switch.yml").read_text())
+    conditions = {
+        task["ansible.builtin.include_tasks"]["file"]: task["when"]
+        for task in switch["rescue"]
+        if "ansible.builtin.include_tasks" in task
+    }
+    assert conditions == {
+        "deploy/record_failure.yml": "__app_switched.live == __app_id",
+        "deploy/return.yml": "__app_switched.live != __app_id",
+    }
+    # Everything that can fail is in the block.
+    assert [task.get("release", {}).get("state") for task in switch["block"]] == ["live", None]

@@ -50,6 +50,44 @@ def test_every_documented_variable_has_an_effect(role: Path) -> None:
     assert [name for name in names if not re.search(rf"\b{name}\b", text)] == []
 
 
+def variables_of(entry: str) -> set[str]:
+    """List the variables `app_*` that an entry point of the role app reads, in any of its files."""
+    role = ROOT / "roles/app"
+    texts: dict[Path, str] = {}
+
+    def read(file: Path) -> None:
+        if file in texts or not file.is_file():
+            return
+        text = texts[file] = file.read_text()
+        for name in re.findall(
+            r"(?:(?:import|include)_tasks|file): (?:{file: )?([\w/]+\.yml)", text
+        ):
+            read(role / "tasks" / name)
+        for name in re.findall(r"src: ([\w/.]+\.j2)", text):
+            read(role / "templates" / name)
+
+    read(role / "tasks" / f"{entry}.yml")
+    own = yaml.safe_load((role / "vars/main.yml").read_text())
+    text, known = "\n".join(texts.values()), set()
+    while found := set(re.findall(r"\b__app_\w+", text)) & set(own) - known:
+        known |= found
+        text += "\n".join(str(own[name]) for name in found)
+    passed = re.findall(r"\b(app_\w+):", " ".join(re.findall(r"vars: ({.*})", text)))
+    return set(re.findall(r"\bapp_\w+", re.sub("#.*", "", text))) - set(passed)
+
+
+def test_each_entry_point_of_the_role_app_documents_what_it_reads() -> None:
+    specs = yaml.safe_load((ROOT / "roles/app/meta/argument_specs.yml").read_text())
+    entries = {entry: set(spec["options"]) for entry, spec in specs["argument_specs"].items()}
+    documented = set().union(*entries.values())
+    for entry, options in entries.items():
+        # A dump uses this image only if its name is known.
+        known = options | {"app_python_image"}
+        assert variables_of(entry) & documented <= known, entry
+    # Negative control: an entry point that reads one more variable is noticed.
+    assert "app_dump" in variables_of("restore") - entries["list"]
+
+
 def passed(node: Any) -> set[str]:
     """List the variables that a playbook gives to roles, which outrank those of the inventory."""
     if isinstance(node, list):
