@@ -40,7 +40,7 @@ TAKEN_NAMES = {
     *("edge", "base", "python", "nginx", "docker-gen", "nginx-proxy", "acme-companion", "pebble"),
     *("postgres", "template0", "template1", "public", "none"),
 }
-# A volume there would hide what the image has: it is empty, or as old as the app's first release.
+# A volume at one of these paths would hide files of the image.
 TAKEN_PATHS = {
     *("/", "/app", "/app/src", "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/opt"),
     *(SERVER_DIR, "/opt/venv", "/proc", "/run", "/sbin", "/sockets", "/sys", "/usr", "/var"),
