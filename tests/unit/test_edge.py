@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 from checks.edge import EDGE_VARIABLE
 from companion.wanted import read_wanted
 from conftest import run_play
+from content import content_digest
 from dockergen.settings import CONTAINER_PATTERNS, UNSUPPORTED, read_backend
 from edge import edge_labels, without_edge_variables
 from module_utils.app import App
@@ -252,3 +254,14 @@ def test_another_container_is_there_before_the_host_names_lose_theirs() -> None:
     # The names of service and container both contain the ID, so they cannot collide.
     for line in ("  vhost-{{ __app_vhost_id }}:", "-vhost-{{ __app_vhost_id }}"):
         assert line in text
+
+
+def test_a_new_recipe_or_template_is_a_decision(tmp_path: Path) -> None:
+    """Any change of them gives each app a new release on upgrade: note it in the changelog."""
+    parts = [str(ROLE / "files/recipe"), str(ROLE / "templates/release")]
+    assert content_digest(parts) == "7edfa3704e0f"
+    # Negative control: a comment counts as well.
+    shutil.copytree(ROLE / "files/recipe", tmp_path / "recipe")
+    with (tmp_path / "recipe/Dockerfile").open("a") as file:
+        file.write("# A comment.\n")
+    assert content_digest([str(tmp_path / "recipe"), parts[1]]) != content_digest(parts)
