@@ -14,6 +14,7 @@ import idna
 import yaml
 from module_utils.paths import SERVER_DIR
 from module_utils.releases import LINKS
+from module_utils.site import site_of
 
 ROLE = Path(__file__).parents[2] / "roles" / "app"
 
@@ -33,6 +34,8 @@ RANGES = {
     "memory_mb": (32, 1048576),
     "port": (1, 65535),
 }
+# What Ansible takes for true.
+TRUE = ("y", "yes", "on", "1", "true", "t", "1.0")
 # Keys whose default is a variable of the inventory.
 INHERITED = {"memory_mb": "app_memory_mb", "tls": "tls"}
 # Keys that affect only the edge or the jobs, so a new value makes no new release. Of the source
@@ -40,6 +43,7 @@ INHERITED = {"memory_mb": "app_memory_mb", "tls": "tls"}
 NOT_OF_RELEASE = {
     *("source", "version", "folder", "state", "domains", "upload_mb"),
     *("tls", "certificate", "certificate_key", "cron"),
+    *("redirect", "basic_auth", "basic_auth_except", "headers", "gzip", "nginx"),
 }
 
 
@@ -97,6 +101,8 @@ def ascii_domain(domain: str) -> str:
     ValueError
         If a label is not valid (IDNA 2008 with UTS 46 mapping).
     """
+    if domain.startswith("*."):
+        return f"*.{ascii_domain(domain[2:])}"
     if domain.isascii() and "xn--" not in domain.lower():
         return domain.lower()
     try:
@@ -155,6 +161,12 @@ class App:
     tls: str
     certificate: str
     certificate_key: str
+    redirect: list[str]
+    basic_auth: list[str]
+    basic_auth_except: list[str]
+    headers: dict[str, str]
+    gzip: bool
+    nginx: str
     given: dict[str, Any] = field(repr=False, compare=False)
 
     @classmethod
@@ -187,7 +199,8 @@ class App:
             if value is None and key in INHERITED:
                 value = (inherited or {}).get(INHERITED[key])
             values[key] = _converted(value, option)
-        values["domains"] = [ascii_domain(domain) for domain in values["domains"]]
+        for key in ("domains", "redirect"):
+            values[key] = [ascii_domain(domain) for domain in values[key]]
         return cls(**values, given=_plain(entry.get("given") or entry))
 
     # -- what it is -------------------------------------------------------------------------------
@@ -312,7 +325,7 @@ class App:
         found: dict[str, Any] = {
             "APP_ENV": "production",
             "TRUSTED_PROXY_HOPS": "1",
-            "HEALTH_HOST": self.domains[0],
+            "HEALTH_HOST": site_of(asdict(self))["host"],
             "HEALTH_PATH": self.health,
             "HOME": "/tmp",  # noqa: S108  # of the container
             "USER": self.name,
@@ -358,6 +371,7 @@ class App:
             "mounts": self.mounts,
             "secrets": secrets,
             "shared_secrets": self.shared_secrets(given or {}),
+            "site": site_of(asdict(self)) if self.domains else {},
             "source_needs": self.source_needs,
             "variables": self.variables(secrets) if self.domains else {},
         }
@@ -368,6 +382,8 @@ def _converted(value: Any, option: Mapping[str, Any]) -> Any:
     kind = option.get("type", "str")
     if kind == "int":
         return None if value is None else int(str(value).strip())
+    if kind == "bool":
+        return str(value).strip().lower() in TRUE
     if kind in ("list", "dict"):
         return _plain(value or {"list": [], "dict": {}}[kind])
     return "" if value is None else str(value)

@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 import pytest
 import yaml
+from module_utils.app import App
 
 ROLE = Path(__file__).parents[2] / "roles/app"
 # The entry as recorded by an older release, before the site's domain changed.
@@ -57,7 +58,8 @@ def test_nginx_finds_an_app_whose_release_is_from_before_its_domains() -> None:
     environment = jinja2.Environment(  # noqa: S701 # it is not HTML
         loader=jinja2.FileSystemLoader(ROLE / "templates"), trim_blocks=True
     )
-    values = {"app_entry": NEW, "__app_claims": []}
+    model = App.from_entry(NEW).derived()
+    values = {"app_entry": NEW, "__app_claims": [], "__app_model": model}
     conf = environment.get_template("vhost/releases.conf.j2").render(values)
     served = re.findall(r"server_name (.+);", conf)
     assert len(served) == 2 and all(host in names.split() for names in served)

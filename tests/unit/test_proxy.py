@@ -254,8 +254,10 @@ def test_upgrades_connections_only_to_websocket(asked: str, passed: str) -> None
 def test_an_app_s_own_word_on_https_is_the_only_one() -> None:
     assert look_up("flask_vps_hsts", "") == "max-age=31536000"
     assert look_up("flask_vps_hsts", "max-age=60") == ""
-    way = (ROLE.parent / "app/templates/vhost/_location_override.j2").read_text()
-    assert re.findall(r"add_header (\S+) (\S+)", way) == [
+    folder = ROLE.parent / "app/templates/vhost"
+    assert "add_header" not in (folder / "_location_override.j2").read_text()
+    responses = (folder / "responses.j2").read_text()
+    assert re.findall(r"add_header (\w\S+) (\S+)", responses) == [
         ("Strict-Transport-Security", "$flask_vps_hsts")
     ]
 

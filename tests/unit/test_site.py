@@ -1,0 +1,388 @@
+"""What nginx does with the settings of a site, on this machine and with a small app behind it."""
+
+import gzip
+import http.client
+import shutil
+import socket
+import socketserver
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pytest
+from module_utils.app import App
+
+ROLES = Path(__file__).parents[2] / "roles"
+NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin")
+PAGE = "<p>" + "text " * 2000
+# The hash of "secret", made by `openssl passwd -6`.
+HASH = (
+    "$6$abcdefgh$ltjgWl6579NluT/Vi1nwEvcil.G5Nbc4NiXZaNGStk8PSwGfQv72N2CKPPrVACtLtip/"
+    "cZ/1GM/O6IND4WQhG."
+)
+pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
+
+
+class Uwsgi(socketserver.StreamRequestHandler):
+    """Answer one request over uWSGI's protocol: the path chooses what."""
+
+    def handle(self) -> None:
+        head = self.rfile.read(4)
+        block = self.rfile.read(int.from_bytes(head[1:3], "little"))
+        variables, at = {}, 0
+        while at < len(block):
+            words = []
+            for _ in range(2):
+                size = int.from_bytes(block[at : at + 2], "little")
+                words.append(block[at + 2 : at + 2 + size].decode())
+                at += 2 + size
+            variables[words[0]] = words[1]
+        kind = "text/event-stream" if variables["PATH_INFO"] == "/events" else "text/html"
+        more = "X-Frame-Options: SAMEORIGIN\r\nX-Of-App: yes\r\nX-Host: " + variables["HTTP_HOST"]
+        self.wfile.write(
+            f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n{more}\r\n\r\n{PAGE}".encode()
+        )
+
+
+class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+
+
+def free_port() -> int:
+    with socket.socket() as made:
+        made.bind(("127.0.0.1", 0))
+        return made.getsockname()[1]
+
+
+def render(template: str, role: str = "app", **values: Any) -> str:
+    environment = jinja2.Environment(  # noqa: S701  # it is not HTML
+        loader=jinja2.FileSystemLoader(ROLES / role / "templates"),
+        trim_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["bool"] = bool
+    environment.tests["version"] = lambda version, other, relation: False
+    return environment.get_template(f"{template}.j2").render(values)
+
+
+class Edge:
+    """A running nginx with one site."""
+
+    def __init__(self, root: Path, **entry: Any) -> None:
+        self.root, self.port = root, free_port()
+        app = App.from_entry({"name": "shop", "domains": ["shop.test"], "health": "/ok", **entry})
+        self.site = app.derived()["site"]
+        values = {
+            "app_entry": app.entry(),
+            "app_releases_kept": 2,
+            "__app_claims": [],
+            "__app_model": app.derived(),
+            "__app_static_slots": ["current"],
+        }
+        for folder in ("conf.d", "vhost.d", "errors/shop", "routes/shop/current/run", "temp"):
+            (root / folder).mkdir(parents=True)
+        (root / "errors/413.html").write_text("the edge's 413")
+        (root / "errors/401.html").write_text("the edge's 401")
+        (root / "errors/504.html").write_text("the edge's 504")
+        self.write("conf.d/flask-vps-shop.responses", render("vhost/responses", **values))
+        servers = f"server {{ listen 127.0.0.1:{self.port} default_server; return 444; }}\n"
+        for file in self.site["files"]:
+            text = render(f"vhost/{file['template']}", site_host=file["host"], **values)
+            self.write(f"vhost.d/{file['name']}", text)
+        for host, name in zip(self.site["hosts"], self.site["files"][::2], strict=True):
+            file = f"vhost.d/{name['name']}"
+            servers += (
+                f"server {{ listen 127.0.0.1:{self.port}; server_name {host}; "
+                f"include {file}; include {file}_location_override; }}\n"
+            )
+        shared = render(
+            "flask-vps.conf",
+            "proxy",
+            proxy_http_port=f"127.0.0.1:{free_port()}",
+            proxy_https_port=f"127.0.0.1:{free_port()}",
+            proxy_trusts_downstream=False,
+            proxy_open_requests_per_client=0,
+            __proxy_has_ipv6=False,
+            __proxy_nginx_version="0",
+        )
+        temp = "".join(
+            f"{kind}_temp_path {root}/temp/{kind};\n"
+            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        maps = "".join(
+            f"map '' ${name} {{ default '{value}'; }}\n"
+            for name, value in {
+                "proxy_x_forwarded_port": "443",
+                "proxy_x_forwarded_proto": "https",
+                "proxy_x_forwarded_for": "192.0.2.7",
+            }.items()
+        )
+        user = "user root;" if Path("/root").owner() == "root" and root.owner() == "root" else ""
+        self.write(
+            "nginx.conf",
+            f"{user} pid {root}/nginx.pid; error_log {root}/error.log; events {{}}\n"
+            f"http {{ include /etc/nginx/mime.types; access_log off;\n"
+            f"{temp}{maps}{shared}{servers}}}",
+        )
+
+    def write(self, name: str, text: str) -> None:
+        for there, here in (
+            ("/etc/nginx/conf.d", "conf.d"),
+            ("/srv/errors", "errors"),
+            ("/srv/static", "static"),
+            ("/routes", "routes"),
+        ):
+            text = text.replace(there, f"{self.root}/{here}")
+        (self.root / name).write_text(text)
+
+    def start(self) -> None:
+        self.app = Server(str(self.root / "routes/shop/current/run/app.sock"), Uwsgi)
+        threading.Thread(target=self.app.serve_forever, daemon=True).start()
+        command = [NGINX, "-p", str(self.root), "-c", str(self.root / "nginx.conf")]
+        self.process = subprocess.Popen([*command, "-g", "daemon off;"])
+        for _ in range(100):
+            with socket.socket() as made:
+                if made.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.05)
+        raise AssertionError((self.root / "error.log").read_text())
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+        self.app.shutdown()
+        self.app.server_close()
+
+    def ask(
+        self, path: str = "/", host: str = "shop.test", method: str = "GET", **options: Any
+    ) -> http.client.HTTPResponse:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        headers = {"Host": host, **options.pop("headers", {})}
+        connection.request(method, path, headers=headers, **options)
+        answer = connection.getresponse()
+        answer.text = answer.read()
+        connection.close()
+        return answer
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Start nginx with an entry; entries of the same keys share one."""
+    running: dict[str, Edge] = {}
+
+    def start(**entry: Any) -> Edge:
+        key = repr(sorted(entry.items()))
+        if key not in running:
+            edge = Edge(tmp_path_factory.mktemp("edge"), **entry)
+            edge.start()
+            running[key] = edge
+        return running[key]
+
+    yield start
+    for edge in running.values():
+        edge.stop()
+
+
+LOGIN = {"Authorization": "Basic YW5uYTpzZWNyZXQ="}
+
+
+def is_zipped(answer: http.client.HTTPResponse) -> bool:
+    if answer.headers["Content-Encoding"] != "gzip":
+        return False
+    assert gzip.decompress(answer.text).decode() == PAGE
+    return True
+
+
+# -- redirects and wildcards ----------------------------------------------------------------------
+
+
+def test_an_old_domain_redirects_with_path_and_query(run: Any) -> None:
+    edge = run(redirect=["www.shop.test", "old.test"])
+    for host in ("www.shop.test", "old.test"):
+        answer = edge.ask("/a%20b/?q=1&r=%2F", host)
+        assert answer.status == 301
+        assert answer.headers["Location"] == "https://shop.test/a%20b/?q=1&r=%2F"
+    # Not even with a name of the client's choice.
+    assert edge.ask("//evil.test/", "old.test").headers["Location"].startswith("https://shop.test/")
+    assert edge.ask().status == 200
+
+
+def test_a_wildcard_serves_each_name_one_level_below(run: Any) -> None:
+    edge = run(domains=["*.shop.test"], tls="own")
+    for host in ("a.shop.test", "B.shop.test"):
+        assert edge.ask(host=host).headers["X-Host"] == host.lower()
+    for host in ("a.b.shop.test", "shop.test", "axshop.test"):
+        with pytest.raises(ConnectionError):
+            edge.ask(host=host)
+
+
+# -- passwords ------------------------------------------------------------------------------------
+
+
+def protected(run: Any) -> Edge:
+    edge = run(
+        basic_auth=["anna"], basic_auth_except=["/api", "/a+b/ü"], redirect=["www.shop.test"]
+    )
+    edge.write("conf.d/flask-vps-shop.users", f"anna:{HASH}\n")
+    return edge
+
+
+def test_a_password_is_needed(run: Any) -> None:
+    edge = protected(run)
+    answer = edge.ask("/")
+    assert (answer.status, answer.text) == (401, b"the edge's 401")
+    assert answer.headers["WWW-Authenticate"] == 'Basic realm="Access to shop"'
+    assert edge.ask("/", headers=LOGIN).status == 200
+    wrong = {"Authorization": "Basic YW5uYTp3cm9uZw=="}
+    assert edge.ask("/", headers=wrong).status == 401
+
+
+@pytest.mark.parametrize(
+    "path", ["/ok", "/ok?a=1", "/api", "/api/", "/api/x?y=/", "/a+b/%C3%BC/x", "/api/a%20b%0Ac"]
+)
+def test_exceptions_need_none(path: str, run: Any) -> None:
+    assert protected(run).ask(path).status == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/okay",
+        "/ok/x",
+        "/apis",
+        "/API/x",
+        "/x/api/",
+        "/api/../x",
+        "/api/%2e%2e/x",
+        "/api%2f..%2fx",
+        "/api//../../x",
+        # An app that reads the request itself may see /x/..., and take the rest for a value.
+        "/x/../api/y",
+        "/x/..%2fapi/y",
+        "/x/../ok",
+        "/x?/api/",
+        "/x%20/api",
+        "/api%3f/../../x",
+    ],
+)
+def test_nothing_else_is_an_exception(path: str, run: Any) -> None:
+    # nginx refuses a path that leads out of the site.
+    assert protected(run).ask(path).status in (400, 401)
+
+
+def test_the_question_of_a_deploy_and_redirects_need_none(run: Any) -> None:
+    edge = protected(run)
+    (edge.root / "routes/shop/current/0123456789ab").touch()
+    assert edge.ask("/.well-known/flask-vps-release/0123456789ab").status == 200
+    assert edge.ask("/x", "www.shop.test").status == 301
+
+
+def test_the_front_page_is_closed_even_as_the_health_path(run: Any) -> None:
+    edge = run(basic_auth=["anna"], health="/")
+    edge.write("conf.d/flask-vps-shop.users", f"anna:{HASH}\n")
+    assert edge.ask("/").status == 401
+
+
+def test_a_site_without_users_is_open(run: Any) -> None:
+    assert run().ask("/").status == 200
+
+
+# -- headers and compression ----------------------------------------------------------------------
+
+
+def test_headers_replace_those_of_the_app(run: Any) -> None:
+    policy = "default-src 'self';\n  img-src \"x\\y\""
+    edge = run(
+        headers={
+            "X-Frame-Options": "DENY",
+            "Content-Security-Policy": policy,
+            "X-Number": 0,
+            "Strict-Transport-Security": "max-age=9; preload",
+            "X-Content-Type-Options": "nosniff",
+        }
+    )
+    for answer in (edge.ask(), edge.ask(method="POST", body="x" * (17 << 20))):
+        assert answer.headers.get_all("X-Frame-Options") == ["DENY"]
+        assert answer.headers["Content-Security-Policy"] == ("default-src 'self'; img-src \"x\\y\"")
+        assert answer.headers["X-Number"] == "0"
+        assert answer.headers.get_all("X-Content-Type-Options") == ["nosniff"]
+    assert edge.ask().headers.get_all("Strict-Transport-Security") == ["max-age=9; preload"]
+    assert edge.ask().headers["X-Of-App"] == "yes"
+    assert run().ask().headers.get_all("X-Frame-Options") == ["SAMEORIGIN"]
+    assert run().ask().headers.get_all("Strict-Transport-Security") == ["max-age=31536000"]
+
+
+ZIP = {"Accept-Encoding": "gzip"}
+COOKIE = {**ZIP, "Cookie": "session=1"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "zipped"),
+    [
+        (ZIP, True),
+        ({}, False),
+        (COOKIE, False),
+        ({**COOKIE, "Sec-Fetch-Site": "same-origin"}, True),
+        ({**COOKIE, "Sec-Fetch-Site": "none"}, True),
+        ({**COOKIE, "Sec-Fetch-Site": "same-site"}, False),
+        ({**COOKIE, "Sec-Fetch-Site": "cross-site"}, False),
+        ({**ZIP, **LOGIN}, False),
+        ({**ZIP, **LOGIN, "Sec-Fetch-Site": "same-origin"}, True),
+        ({**ZIP, "Authorization": "Bearer x"}, True),
+        ({**ZIP, "Sec-Fetch-Site": "cross-site"}, True),
+        ({**ZIP, "Via": "1.1 cdn"}, True),
+    ],
+)
+def test_pages_are_compressed_unless_another_site_may_measure_them(
+    headers: dict[str, str], zipped: bool, run: Any
+) -> None:
+    answer = run().ask(headers=headers)
+    assert is_zipped(answer) is zipped
+    assert answer.status == 200
+    assert not zipped or answer.headers["Vary"] == "Accept-Encoding"
+    # Compression leaves the other settings as they are.
+    assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
+
+
+def test_streams_are_not_compressed_and_nothing_is_where_it_is_off(run: Any) -> None:
+    assert not is_zipped(run().ask("/events", headers=ZIP))
+    assert not is_zipped(run(gzip=False).ask(headers=ZIP))
+
+
+# -- error pages and lines ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_site_has_its_own_pages_or_those_of_the_edge(chunked: bool, run: Any) -> None:
+    edge = run()
+    body = [b"x" * (1 << 20)] * 17 if chunked else b"x" * (17 << 20)
+    answer = edge.ask(method="POST", body=iter(body) if chunked else body)
+    assert (answer.status, answer.text) == (413, b"the edge's 413")
+    own = edge.root / "errors/shop/413.html"
+    own.write_text("too much for the shop")
+    answer = edge.ask(method="POST", body=iter(body) if chunked else body)
+    own.unlink()
+    assert (answer.status, answer.text) == (413, b"too much for the shop")
+    assert answer.headers["Content-Type"] == "text/html"
+    # A visitor cannot request a page itself.
+    assert edge.ask("/.errors/413.html").status == 404
+
+
+def test_lines_of_the_entry_are_part_of_the_server(run: Any) -> None:
+    lines = """
+    location = /robots.txt { return 200 "own"; }
+    location /closed/ {
+        deny all;
+        try_files /dev/null @app;
+    }
+    location /inner/ { try_files /dev/null @app; }
+    """
+    edge = run(nginx=lines)
+    assert edge.ask("/robots.txt").text == b"own"
+    assert edge.ask("/closed/x").status == 403
+    assert edge.ask("/inner/x").text.decode() == PAGE
+    assert edge.ask("/").status == 200
