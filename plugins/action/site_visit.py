@@ -16,6 +16,7 @@ from checks.companion import Word
 from checks.visits import TRUSTED_AUTHORITIES, judge
 from checks.waiting import Look, Waiting
 from module_utils.acme import DIRECTORIES, directory
+from module_utils.site import site_of
 
 TRUSTED = {DIRECTORIES[name] for name in TRUSTED_AUTHORITIES}
 SAYS = {
@@ -85,10 +86,10 @@ class ActionModule(ActionBase):
         self._given, self._vars = given, task_vars
         self._tls = {app["name"]: app["tls"] for app in given["apps"] if app["state"] == "present"}
         self._sites = [
-            {"app": app["name"], "domain": domain, "path": app["health"]}
+            {"app": app["name"], "path": app["health"], **visit}
             for app in given["apps"]
             if app["name"] in self._tls
-            for domain in app["domains"]
+            for visit in site_of(app)["visits"]
         ]
         host = (task_vars or {}).get("inventory_hostname", "")
         waiting = Waiting(

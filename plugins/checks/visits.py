@@ -3,6 +3,7 @@
 import base64
 import datetime
 import itertools
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -217,7 +218,9 @@ def _judge_chain(
 def _judge_answer(verdict: Verdict, visit: dict[str, Any]) -> None:
     status = visit["status"]
     verdict.answer = str(status or "none")
-    if visit["maintenance"] and status == 503:
+    if visit.get("to"):
+        _judge_redirect(verdict, visit)
+    elif visit["maintenance"] and status == 503:
         verdict.answer = "503, in maintenance"
     elif not status:
         why = visit["answer_error"] or "the connection was closed"
@@ -231,6 +234,17 @@ def _judge_answer(verdict: Verdict, visit: dict[str, Any]) -> None:
         verdict.add(f"it answers 404 at {visit['path']}, its health path", fix, warning=True)
     elif visit["maintenance"]:
         verdict.answer += ", in maintenance for others"
+
+
+def _judge_redirect(verdict: Verdict, visit: dict[str, Any]) -> None:
+    """Judge the answer of a domain that redirects to another one."""
+    target, where = f"https://{visit['to']}", visit.get("location", "")
+    if visit["status"] == 301 and re.match(rf"{re.escape(target)}(:\d+)?/", where):
+        verdict.answer = f"301 to {visit['to']}"
+        return
+    what = f"{verdict.answer} to {where}" if where else verdict.answer
+    wrong = f"it does not redirect to {target} (its answer: {what})"
+    verdict.add(wrong, "Deploy the app, which writes the redirect")
 
 
 def _signed(below: x509.Certificate, above: x509.Certificate) -> bool:

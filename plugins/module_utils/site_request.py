@@ -29,16 +29,22 @@ def connect(domain: str, port: int, context: ssl.SSLContext) -> ssl.SSLSocket:
 
 def ask(connection: ssl.SSLSocket, domain: str, port: int, path: str) -> int:
     """Request a page and return the status of the answer; 0 if there is none."""
+    return answer(connection, domain, port, path)[0]
+
+
+def answer(connection: ssl.SSLSocket, domain: str, port: int, path: str) -> tuple[int, str]:
+    """Request a page and return the status of the answer, and where it redirects."""
     host = domain if port == 443 else f"{domain}:{port}"
     request = (
         f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: flask-vps\r\nConnection: close\r\n\r\n"
     )
     connection.sendall(request.encode())
     start = b""
-    while b"\n" not in start and len(start) < 4096:
+    while b"\r\n\r\n" not in start and len(start) < 65536:
         piece = connection.recv(4096)
         if not piece:
             break
         start += piece
     match = re.match(rb"HTTP/1\.[01] (\d{3})", start)
-    return int(match[1]) if match else 0
+    location = re.search(rb"(?i)\r\nlocation: *([^\r\n]*)", start.partition(b"\r\n\r\n")[0])
+    return int(match[1]) if match else 0, location[1].decode(errors="replace") if location else ""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.site_request import ask, connect, unverified
+from ansible.module_utils.site_request import answer, connect, unverified
 
 DOCUMENTATION = r"""
 module: site_probe
@@ -129,18 +129,20 @@ def visit(domain: str, port: int, path: str) -> dict[str, Any]:
         ``reached``: whether the port is open; ``refused``: why the handshake failed, or empty;
         ``chain``: the certificates in DER and base64; ``verified``: whether this machine trusts
         them for that name, None if it cannot tell; ``verify_code`` and ``verify_message``:
-        OpenSSL's reason; ``status``: of the HTTP answer, 0 if there is none; ``answer_error``.
+        OpenSSL's reason; ``status``: of the HTTP answer, 0 if there is none; ``location``: where it
+        redirects; ``answer_error``.
     """
     found: dict[str, Any] = {
         "reached": False, "refused": "", "chain": [], "verified": None,
-        "verify_code": 0, "verify_message": "", "status": 0, "answer_error": "",
+        "verify_code": 0, "verify_message": "", "status": 0, "location": "",
+        "answer_error": "",
     }  # fmt: skip
     try:
         with connect(domain, port, unverified()) as connection:
             found["reached"] = True
             found["chain"] = [base64.b64encode(c).decode() for c in shown_chain(connection)]
             try:
-                found["status"] = ask(connection, domain, port, path)
+                found["status"], found["location"] = answer(connection, domain, port, path)
             except OSError as error:
                 found["answer_error"] = str(error)
     except (ConnectionResetError, ssl.SSLError) as error:
