@@ -16,7 +16,7 @@ from ansible.plugins.action import ActionBase
 # Ansible loads each plugin alone; the code they share is in the folders beside theirs.
 sys.path.append(str(Path(__file__).parents[1]))
 from checks import host as server_rules
-from checks.domains import domain_error
+from checks.domains import domain_error, redirects
 from checks.files import is_file, local
 from checks.memory import limits, postgres_memory
 from checks.report import HIDDEN, SECRET_NAME, UNKNOWN, Finding, quote
@@ -261,7 +261,7 @@ def _acme_domains(site: Site) -> dict[str, str]:
         ascii_domain(domain): where
         for where, app in site.apps
         if site.tls(app) == "acme" and isinstance(app.get("domains"), list)
-        for domain in app["domains"]
+        for domain in app["domains"] + redirects(app)
         if not domain_error(domain)
     }
 

@@ -22,6 +22,7 @@ from checks.domains import check_domains
 from checks.edge import edge_variables
 from checks.files import is_file, is_folder, local, within
 from checks.report import UNKNOWN, Finding, nearest, shown_unless_secret
+from checks.site_settings import check_settings
 from checks.spec import type_error
 
 MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_][\w.]*(\([^\n\r]*\))?)?")
@@ -35,6 +36,8 @@ REQUIRED = {
     "domains": "List the host names that point to the server",
     "module": "Set it to the WSGI callable, such as my_app:app or my_app:create_app()",
 }
+# Keys whose values may be secrets, if only by mistake.
+UNSHOWN = ("environment", "basic_auth")
 # Names of this project's images, and of what every Postgres has.
 TAKEN_NAMES = {
     *("edge", "base", "python", "nginx", "docker-gen", "nginx-proxy", "acme-companion", "pebble"),
@@ -115,6 +118,7 @@ def check_apps(apps: Any, options: dict[str, Any], public_ca: bool, tls: str) ->
         found += _required(app, where)
         asks = public_ca and app.get("tls", tls) == "acme"
         found += check_domains(app, f"{where}.domains", asks)
+        found += check_settings(app, where, tls, asks)
         found += check_entry(app, where)
     names = [app.get("name") for app in apps if isinstance(app, dict)]
     for name in sorted({n for n in names if isinstance(n, str) and names.count(n) > 1}):
@@ -149,9 +153,9 @@ def _keys(app: dict[str, Any], where: str, options: dict[str, Any]) -> list[Find
             found.append(Finding(f"{where}.{key}", "is an unknown key", fix, shown))
         elif key in ("name", "command", "schedule", *REQUIRED) and value is None:
             continue  # reported as missing
-        elif key not in ("name", "environment") and (error := type_error(options[key], value)):
+        elif key not in ("name", *UNSHOWN) and (error := type_error(options[key], value)):
             found.append(Finding(f"{where}.{key}", *error, value))
-        elif key == "environment" and (error := type_error(options[key], value, secret=True)):
+        elif key in UNSHOWN and (error := type_error(options[key], value, secret=True)):
             found.append(Finding(f"{where}.{key}", *error))
     return found
 

@@ -116,8 +116,8 @@ def _names(leaf: x509.Certificate, app: dict, where: str) -> list[Finding]:
         covered = {name.lower() for name in names.value.get_values_for_type(x509.DNSName)}
     except x509.ExtensionNotFound:
         covered = set()
-    domains = app.get("domains")
-    wanted = [d for d in domains if not domain_error(d)] if isinstance(domains, list) else []
+    lists = [app[key] for key in ("domains", "redirect") if isinstance(app.get(key), list)]
+    wanted = [domain for domains in lists for domain in domains if not domain_error(domain)]
     missing = []
     for domain in wanted:
         name = ascii_domain(domain)

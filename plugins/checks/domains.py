@@ -36,10 +36,16 @@ def domain_error(domain: Any) -> tuple[str, str] | None:
         return "is empty", "Write a host name such as www.your-domain.net, or remove the entry"
     if re.search(r"\s", domain):
         return "contains white space or a line break", "Write each host name as an entry of its own"
+    if domain.startswith("*.") and "*" not in domain[2:]:
+        # The rules for `tls` say whether there can be a certificate for it.
+        below = domain_error(domain[2:])
+        if below or "." in domain[2:]:
+            return below
+        return "covers a whole top-level domain", "Write a wildcard such as *.your-domain.net"
     rules = (
         ("://", "contains a scheme", "Write the host name alone, without https://"),
         ("/", "contains a path", "Write the host name alone, without the first / and the rest"),
-        ("*", "is a wildcard, which needs validation over DNS (DNS-01)", "List each host instead"),
+        ("*", "has a * that is not its whole first part", "Write *.HOST, or list each host"),
         ("@", "contains an @", "Write the host name alone"),
     )
     for part, wrong, fix in rules:
@@ -75,6 +81,11 @@ def _name_error(domain: str) -> tuple[str, str] | None:
     if len(labels) == 1 and name != "localhost":
         return "has no dot", "Write the full name, such as shop.your-domain.net"
     return None
+
+
+def redirects(app: dict[str, Any]) -> list[Any]:
+    """Return the domains that an entry redirects; works on entries that are not checked yet."""
+    return app["redirect"] if isinstance(app.get("redirect"), list) else []
 
 
 def check_domains(app: dict[str, Any], where: str, public_ca: bool) -> list[Finding]:
@@ -129,12 +140,12 @@ def shared_domains(apps: list[tuple[str, dict[str, Any]]]) -> list[Finding]:
     owners: dict[str, str] = {}
     found = []
     for where, app in apps:
-        domains = app.get("domains")
-        names = domains if isinstance(domains, list) else []
-        for domain in {ascii_domain(d): d for d in names if not domain_error(d)}.values():
-            owner = owners.setdefault(ascii_domain(domain), where)
-            if owner != where:
-                wrong = f"already belongs to {owner}"
-                fix = "Each domain belongs to one app: remove it from one of the two"
-                found.append(Finding(f"{where}.domains", wrong, fix, domain))
+        for key in ("domains", "redirect"):
+            names = app.get(key) if isinstance(app.get(key), list) else []
+            for domain in {ascii_domain(d): d for d in names if not domain_error(d)}.values():
+                owner = owners.setdefault(ascii_domain(domain), where)
+                if owner != where:
+                    wrong = f"already belongs to {owner}"
+                    fix = "Each domain belongs to one app: remove it from one of the two"
+                    found.append(Finding(f"{where}.{key}", wrong, fix, domain))
     return found

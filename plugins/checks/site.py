@@ -16,6 +16,7 @@ from checks.files import is_file, is_folder, local
 from checks.host import postgres_major
 from checks.report import UNKNOWN, Finding, nearest
 from checks.secrets import check_secrets, control_error
+from checks.site_settings import check_logins
 from checks.spec import check_names, check_types
 
 EMAIL = re.compile(r"[^@\s,;:<>\"()]+@([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,63}")
@@ -30,7 +31,7 @@ IMAGE = re.compile(
 )
 RELEASES = {"debian": ("trixie", "bookworm"), "ubuntu": ("noble",)}
 # Variables with one part per app.
-OF_APPS = ("apps", "vault_app_secrets", "vault_deploy_keys")
+OF_APPS = ("apps", "vault_app_secrets", "vault_basic_auth", "vault_deploy_keys")
 TEST_ENVIRONMENTS = re.compile(r"staging|stage|local|vagrant|dev|test", re.IGNORECASE)
 PRODUCTION = re.compile(r"prod(uction)?([-_.].*)?", re.IGNORECASE)
 
@@ -147,7 +148,7 @@ def check_site(site: Site) -> list[Finding]:
     apps = present(site.values.get("apps")) if site.entries else []
     found += shared_domains(sorted(apps, key=lambda pair: pair[1] in site.chosen)) + _names(site)
     found += _secrets(site) + _acme(site) + _images(site) + _files(site) + _engine(site)
-    found += _builds(site)
+    found += _builds(site) + _logins(site)
     for where, app in site.apps if site.certificates_checked else []:
         if site.tls(app) == "own":
             found += check_certificate(app, where, site.read, site.now)
@@ -233,6 +234,13 @@ def _keys(site: Site) -> list[Finding]:
         elif control_error(key, multiline=True):
             found.append(Finding(where, "contains a control character", fix))
     return found
+
+
+def _logins(site: Site) -> list[Finding]:
+    """Check the passwords of sites."""
+    given = site.values.get("vault_basic_auth")
+    found = check_logins(site.apps, given)
+    return found + (_strangers(site, given, "vault_basic_auth") if isinstance(given, dict) else [])
 
 
 def _acme(site: Site) -> list[Finding]:
