@@ -38,10 +38,9 @@ def domain_error(domain: Any) -> tuple[str, str] | None:
         return "contains white space or a line break", "Write each host name as an entry of its own"
     if domain.startswith("*.") and "*" not in domain[2:]:
         # The rules for `tls` say whether there can be a certificate for it.
-        below = domain_error(domain[2:])
-        if below or "." in domain[2:]:
-            return below
-        return "covers a whole top-level domain", "Write a wildcard such as *.your-domain.net"
+        if "." not in domain[2:]:
+            return "covers a whole top-level domain", "Write a wildcard such as *.your-domain.net"
+        return domain_error(domain[2:])
     rules = (
         ("://", "contains a scheme", "Write the host name alone, without https://"),
         ("/", "contains a path", "Write the host name alone, without the first / and the rest"),

@@ -224,6 +224,14 @@ def check_logins(apps: list[tuple[str, dict[str, Any]]], given: Any) -> list[Fin
     found = []
     for where, app in apps:
         users = app.get("basic_auth")
+        if (
+            users in (None, [])
+            and isinstance(app.get("name"), str)
+            and (given or {}).get(app["name"])
+        ):
+            wrong = f"has no effect: everybody sees the site, because {where}.basic_auth is empty"
+            fix = "List the users there, or remove the hashes"
+            found.append(Finding(vault_place(where), wrong, fix, warning=True))
         if not isinstance(users, list) or not users or not isinstance(app.get("name"), str):
             continue
         hashes, spot = (given or {}).get(app["name"]), vault_place(where)

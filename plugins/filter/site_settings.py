@@ -6,7 +6,10 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-REFUSAL = re.compile(r"nginx: \[emerg\] (?P<what>.*?)(?: in (?P<file>\S+):(?P<line>\d+))?$", re.M)
+# With the date and the number of the process in a log, without them on a terminal.
+REFUSAL = re.compile(
+    r"\[emerg\] (?:\d+#\d+: )?(?P<what>.*?)(?: in (?P<file>\S+):(?P<line>\d+))?$", re.MULTILINE
+)
 
 
 def logins(users: list[str], hashes: Mapping[str, Any]) -> str:
@@ -23,10 +26,13 @@ def nginx_refusal(message: str, text: str) -> str:
     found = REFUSAL.search(message)
     if not found:
         return message.strip()
-    lines = text.splitlines()
-    number = int(found["line"] or 0)
-    if not 0 < number <= len(lines) or "/vhost.d/" not in found["file"]:
+    if not found["file"]:
         return f"{found['what']}."
+    lines, number = text.splitlines(), int(found["line"])
+    folder, _, name = found["file"].rpartition("/")
+    is_here = folder.endswith("vhost.d") and not name.endswith("_location_override")
+    if not is_here or number > len(lines):
+        return f"{found['what']}, in {name}, line {number}."
     return f"{found['what']}, at the line `{lines[number - 1].strip()}`."
 
 

@@ -53,14 +53,12 @@ def read_page(file: Path) -> tuple[bytes | None, str]:
     """Read a page; the second value says why it is left out."""
     if file.is_symlink():
         return None, "it is a link"
-    # O_NONBLOCK, because opening a named pipe would wait for its writer.
-    with os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as opened:
-        state = os.fstat(opened.fileno())
-        if not stat.S_ISREG(state.st_mode):
-            return None, "it is not a file"
-        if state.st_size > LARGEST:
-            return None, f"it is larger than {LARGEST >> 20} MB"
-        content = opened.read()
+    state = file.lstat()
+    if not stat.S_ISREG(state.st_mode):
+        return None, "it is not a file"
+    if state.st_size > LARGEST:
+        return None, f"it is larger than {LARGEST >> 20} MB"
+    content = file.read_bytes()
     if b"{%" in content or b"{{" in content:
         return None, "it is a template, which nginx cannot fill in; write plain HTML"
     return content, ""

@@ -15,6 +15,7 @@ from typing import Any
 import jinja2
 import pytest
 from module_utils.app import App
+from site_settings import nginx_refusal
 
 ROLES = Path(__file__).parents[2] / "roles"
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin")
@@ -386,3 +387,50 @@ def test_lines_of_the_entry_are_part_of_the_server(run: Any) -> None:
     assert edge.ask("/closed/x").status == 403
     assert edge.ask("/inner/x").text.decode() == PAGE
     assert edge.ask("/").status == 200
+
+
+@pytest.fixture
+def check(tmp_path: Path) -> Any:
+    """Run check-site on a configuration with one live site."""
+    etc = tmp_path / "nginx"
+    candidates = etc / "conf.d/flask-vps-shop.candidate"
+    (etc / "vhost.d").mkdir(parents=True)
+    candidates.mkdir(parents=True)
+    script = (ROLES / "app/files/check-site").read_text().replace("/etc/nginx", str(etc))
+    (etc / "uwsgi_params").write_text("")
+    (etc / "nginx.conf").write_text(
+        f"pid {tmp_path}/pid; events {{}} http {{ include {etc}/conf.d/*.conf; }}"
+    )
+    server = f"include {etc}/vhost.d/shop.test; include {etc}/vhost.d/shop.test_location_override;"
+    (etc / "conf.d/default.conf").write_text(
+        "server { listen 127.0.0.1:9; server_name shop.test; server_tokens off; "
+        f"location /x {{ include uwsgi_params; }} {server} }}"
+    )
+    for folder in (etc / "vhost.d", candidates):
+        (folder / "shop.test").write_text("# the live one\n")
+        (folder / "shop.test_location_override").write_text("location / { return 204; }\n")
+
+    def run(text: str, domain: str = "shop.test") -> subprocess.CompletedProcess[str]:
+        (candidates / domain).write_text(f"set $a b;\n{text}\n")
+        (candidates / f"{domain}_location_override").write_text("location / { return 204; }\n")
+        (candidates / "flask-vps-shop.responses").write_text("gzip off;\n")
+        path = f"{Path(NGINX).parent}:/usr/bin:/bin"
+        command = ["sh", "-c", script, "check-site", "shop"]
+        done = subprocess.run(command, capture_output=True, text=True, env={"PATH": path})
+        assert (etc / "vhost.d/shop.test").read_text() == "# the live one\n"
+        return done
+
+    return run
+
+
+@pytest.mark.parametrize("domain", ["shop.test", "new.test"])
+def test_lines_are_checked_before_they_are_used(domain: str, check: Any) -> None:
+    assert check("gzip on;", domain).returncode == 0
+    done = check("gzipp on;", domain)
+    assert done.returncode != 0
+    assert nginx_refusal(done.stderr, "set $a b;\ngzipp on;") == (
+        'unknown directive "gzipp", at the line `gzipp on;`.'
+    )
+    # nginx-proxy sets this in each server.
+    assert "duplicate" in check("server_tokens off;", domain).stderr
+    assert "unexpected" in check("}\nserver {", domain).stderr

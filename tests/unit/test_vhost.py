@@ -1,29 +1,35 @@
 """nginx's configuration for a site's static files, and for the relay of an app."""
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import pytest
+import yaml
 from module_utils.app import App
 
 ROLE = Path(__file__).parents[2] / "roles/app"
 
 
-def render(name: str, folder: str = "vhost", **entry: str) -> str:
+def render(name: str, folder: str = "vhost", **entry: Any) -> str:
     environment = jinja2.Environment(  # noqa: S701  # it is not HTML
         loader=jinja2.FileSystemLoader(ROLE / "templates"),
         trim_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters["to_json"] = json.dumps
     app = App.from_entry({"name": "shop", "domains": ["shop.dev"], **entry})
     return environment.get_template(f"{folder}/{name}.j2").render(
         app_entry=app.entry(),
         app_releases_kept=2,
+        app_vhost_image="python",
         __app_claims=[],
         __app_id="0123456789ab",
         __app_model=app.derived(),
         __app_static_slots=["current", "kept-1", "kept-2"],
+        __app_vhost_id="0123456789ab",
     )
 
 
@@ -100,3 +106,28 @@ def test_a_relay_that_reaches_nobody_leaves_the_page_to_the_edge(protocol: str) 
     assert {"502", "504"} <= set(codes.split())
     # 444 makes nginx close the connection.
     assert re.search(rf"location {name} \{{\s+return 444;\s+\}}", relay)
+
+
+def announced(**entry: Any) -> dict[str, str]:
+    """Return what the container that holds the host names tells the edge."""
+    [service] = yaml.safe_load(render("compose.yml", **entry))["services"].values()
+    return service["environment"]
+
+
+def test_redirected_domains_are_announced_and_get_a_certificate() -> None:
+    found = announced(tls="acme", redirect=["www.shop.dev"])
+    assert found["VIRTUAL_HOST"] == found["LETSENCRYPT_HOST"] == "shop.dev,www.shop.dev"
+    assert not {"CERT_NAME", "HSTS"} & found.keys()
+    assert "LETSENCRYPT_HOST" not in announced(tls="own", redirect=["www.shop.dev"])
+
+
+def test_a_wildcard_is_announced_with_the_name_of_its_certificate() -> None:
+    found = announced(tls="own", domains=["shop.dev", "*.shop.dev"])
+    # Compose replaces a single dollar sign.
+    assert found["VIRTUAL_HOST"] == "shop.dev,~^[^.]+[.]shop[.]dev$$"
+    assert found["CERT_NAME"] == "flask-vps-shop"
+
+
+def test_one_s_own_hsts_replaces_that_of_nginx_proxy() -> None:
+    value = "max-age=9; preload"
+    assert announced(headers={"strict-transport-security": value})["HSTS"] == value
