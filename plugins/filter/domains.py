@@ -13,11 +13,10 @@ from checks.domains import ascii_domain
 
 def ascii_domains(apps: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Convert the domains of apps to Punycode."""
+    keys = ("domains", "redirect")
     try:
         return [
-            {**app, "domains": [ascii_domain(domain) for domain in app["domains"]]}
-            if "domains" in app
-            else app
+            app | {key: [ascii_domain(domain) for domain in app[key]] for key in keys if key in app}
             for app in apps
         ]
     except ValueError as error:

@@ -304,6 +304,20 @@ def test_files_of_a_host_are_included(edge):
     assert edge.wait("overridden.test").text == "override"
 
 
+def test_a_regular_expression_has_files_and_a_certificate_of_given_names(lab):
+    host = "~^[^.]+[.]wild[.]test$"
+    files = {
+        f"vhost.d/{sha1(host)}": "add_header X-Host-File yes always;\n",
+        f"vhost.d/{sha1(host)}_location_override": "location / { return 200 $host; }\n",
+        "vhost.d/one.wild.test": "add_header X-Host-File no always;\n",
+    }
+    edge = Edge(lab, files=files)
+    edge.certificate("shared", "*.wild.test")
+    edge.backend("regexp", {"VIRTUAL_HOST": host, "CERT_NAME": "shared"})
+    answer = edge.wait("one.wild.test", tls=edge.tls("shared"))
+    assert (answer.text, answer.headers["X-Host-File"]) == ("one.wild.test", "yes")
+
+
 def test_default_files_are_for_hosts_without_their_own(lab):
     files = {
         "vhost.d/default": "location = /file { return 200 default; }\n",

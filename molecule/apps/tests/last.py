@@ -1,11 +1,13 @@
 """One app is added, one changed and one removed; all others stay untouched."""
 
+import dataclasses
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import apps
-from conftest import Site
+from conftest import Answer, Site
 
 
 def test_the_others_were_left_alone(site: Site) -> None:
@@ -36,6 +38,64 @@ def test_an_app_of_its_own_dockerfile_is_served(site: Site) -> None:
     # The edge sets the client's address; headers of the client itself are ignored.
     assert "192.0.2.1" not in answer["forwarded_for"]
     assert answer["uid"] != 0
+
+
+def test_an_old_domain_redirects(site: Site) -> None:
+    answer = site.named("old-echo.localhost").request("/a?b=c", host="old-echo.localhost")
+    assert answer.status == 301
+    assert answer.headers["location"] == f"https://echo.localhost:{site.https_port}/a?b=c"
+    plain = site.request_plain("/a?b=c", "old-echo.localhost")
+    assert plain.status == 301
+    assert plain.headers["location"].startswith("https://old-echo.localhost")
+
+
+def club(site: Site, host: str = "club.localhost", path: str = "/", **options: Any) -> Answer:
+    """Send a request to the app with a wildcard and a certificate of its own."""
+    there = dataclasses.replace(site, domain=host, ca=Path(os.environ["SITE_DIR"]) / "club.pem")
+    return there.request(path, **options)
+
+
+LOGIN = {"Authorization": "Basic YW5uYTpzZWNyZXQ="}
+
+
+def test_a_wildcard_serves_every_member_who_has_the_password(site: Site) -> None:
+    for host in ("club.localhost", "anna.club.localhost", "ben.club.localhost"):
+        assert club(site, host).status == 401
+        assert f"<h1>{host.partition('.')[0]}</h1>" in club(site, host, headers=LOGIN).body
+    assert club(site, path="/healthz").body == "well"
+    assert club(site, path="/api/x").body == "x"
+    # The app may read these in another way than nginx.
+    assert club(site, path="/inner/../api/x").status == 401
+    assert club(site, path="/inner/..%2fapi/x").status == 401
+    assert club(site, "www.club.localhost").status == 301
+
+
+def test_no_hash_of_a_password_is_in_what_docker_or_a_run_shows(site: Site) -> None:
+    part = "ltjgWl6579NluT"
+    assert part not in json.dumps(site.containers())
+    assert part not in Path(os.environ["SITE_LOG"]).read_text()
+    # Negative control: nginx has it.
+    assert part in site.on_server(
+        "docker", "exec", "edge-nginx-1", "cat", "/etc/nginx/conf.d/flask-vps-club.users"
+    )
+
+
+def test_a_site_has_its_headers_compression_and_error_pages(site: Site) -> None:
+    answer = club(site, headers={**LOGIN, "Accept-Encoding": "gzip"})
+    assert answer.headers["x-frame-options"] == "DENY"
+    assert answer.headers["content-security-policy"] == "default-src 'self'"
+    # Another site might measure it, unless the browser says who asks.
+    assert "content-encoding" not in answer.headers
+    own = {"Accept-Encoding": "gzip", "Sec-Fetch-Site": "same-origin"}
+    assert club(site, headers=LOGIN | own).headers["content-encoding"] == "gzip"
+    answer = club(site, method="POST", body="x" * (2 << 20), headers=LOGIN)
+    assert (answer.status, "more than the club can carry" in answer.body) == (413, True)
+
+
+def test_lines_of_the_entry_are_used(site: Site) -> None:
+    assert club(site, path="/robots.txt", headers=LOGIN).body == "Disallow"
+    assert club(site, path="/inner/closed/x", headers=LOGIN).status == 403
+    assert club(site, path="/inner/x", headers=LOGIN).body == "x"
 
 
 def test_the_removed_app_is_gone_and_its_data_are_kept(site: Site) -> None:
