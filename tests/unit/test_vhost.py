@@ -131,3 +131,10 @@ def test_a_wildcard_is_announced_with_the_name_of_its_certificate() -> None:
 def test_one_s_own_hsts_replaces_that_of_nginx_proxy() -> None:
     value = "max-age=9; preload"
     assert announced(headers={"strict-transport-security": value})["HSTS"] == value
+
+
+def test_a_site_s_container_knows_no_user() -> None:
+    plain, closed = announced(), announced(basic_auth=["anna"])
+    assert plain == closed
+    # Negative control: other settings do change it.
+    assert announced(redirect=["www.shop.dev"]) != plain
