@@ -32,6 +32,14 @@ class Uwsgi(socketserver.StreamRequestHandler):
     """Answer one request over uWSGI's protocol: the path chooses what."""
 
     def handle(self) -> None:
+        path, host = self.read()
+        kind = "text/event-stream" if path == "/events" else "text/html"
+        more = f"X-Frame-Options: SAMEORIGIN\r\nX-Of-App: yes\r\nX-Host: {host}"
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nConnection: close\r\n{more}\r\n\r\n"
+        self.wfile.write(f"{head}{PAGE}".encode())
+
+    def read(self) -> tuple[str, str]:
+        """Read a request, and return its path and host."""
         head = self.rfile.read(4)
         block = self.rfile.read(int.from_bytes(head[1:3], "little"))
         variables, at = {}, 0
@@ -42,11 +50,17 @@ class Uwsgi(socketserver.StreamRequestHandler):
                 words.append(block[at + 2 : at + 2 + size].decode())
                 at += 2 + size
             variables[words[0]] = words[1]
-        kind = "text/event-stream" if variables["PATH_INFO"] == "/events" else "text/html"
-        more = "X-Frame-Options: SAMEORIGIN\r\nX-Of-App: yes\r\nX-Host: " + variables["HTTP_HOST"]
-        self.wfile.write(
-            f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n{more}\r\n\r\n{PAGE}".encode()
-        )
+        return variables["PATH_INFO"], variables["HTTP_HOST"]
+
+
+class Http(Uwsgi):
+    """Answer one request over HTTP."""
+
+    def read(self) -> tuple[str, str]:
+        """Read a request, and return its path and host."""
+        path = self.rfile.readline().decode().split()[1]
+        headers = http.client.parse_headers(self.rfile)
+        return path, headers["Host"]
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
@@ -77,6 +91,8 @@ class Edge:
         self.root, self.port = root, free_port()
         app = App.from_entry({"name": "shop", "domains": ["shop.test"], "health": "/ok", **entry})
         self.site = app.derived()["site"]
+        self.handler = Http if app.kind == "http" else Uwsgi
+        self.socket = f"routes/shop/{app.derived()['link']}/run"
         values = {
             "app_entry": app.entry(),
             "app_releases_kept": 2,
@@ -84,7 +100,7 @@ class Edge:
             "__app_model": app.derived(),
             "__app_static_slots": ["current"],
         }
-        for folder in ("conf.d", "vhost.d", "errors/shop", "routes/shop/current/run", "temp"):
+        for folder in ("conf.d", "vhost.d", "errors/shop", self.socket, "temp"):
             (root / folder).mkdir(parents=True)
         (root / "errors/413.html").write_text("the edge's 413")
         (root / "errors/401.html").write_text("the edge's 401")
@@ -141,7 +157,7 @@ class Edge:
         (self.root / name).write_text(text)
 
     def start(self) -> None:
-        self.app = Server(str(self.root / "routes/shop/current/run/app.sock"), Uwsgi)
+        self.app = Server(str(self.root / self.socket / "app.sock"), self.handler)
         threading.Thread(target=self.app.serve_forever, daemon=True).start()
         command = [NGINX, "-p", str(self.root), "-c", str(self.root / "nginx.conf")]
         self.process = subprocess.Popen([*command, "-g", "daemon off;"])
@@ -295,7 +311,12 @@ def test_a_site_without_users_is_open(run: Any) -> None:
 # -- headers and compression ----------------------------------------------------------------------
 
 
-def test_headers_replace_those_of_the_app(run: Any) -> None:
+# An app with its own image speaks HTTP.
+OWN_IMAGE = {"dockerfile": "Dockerfile", "port": 80}
+
+
+@pytest.mark.parametrize("kind", [{}, OWN_IMAGE], ids=["uwsgi", "http"])
+def test_headers_replace_those_of_the_app(kind: dict[str, Any], run: Any) -> None:
     policy = "default-src 'self';\n  img-src \"x\\y\""
     edge = run(
         headers={
@@ -304,7 +325,8 @@ def test_headers_replace_those_of_the_app(run: Any) -> None:
             "X-Number": 0,
             "Strict-Transport-Security": "max-age=9; preload",
             "X-Content-Type-Options": "nosniff",
-        }
+        },
+        **kind,
     )
     for answer in (edge.ask(), edge.ask(method="POST", body="x" * (17 << 20))):
         assert answer.headers.get_all("X-Frame-Options") == ["DENY"]
@@ -313,14 +335,15 @@ def test_headers_replace_those_of_the_app(run: Any) -> None:
         assert answer.headers.get_all("X-Content-Type-Options") == ["nosniff"]
     assert edge.ask().headers.get_all("Strict-Transport-Security") == ["max-age=9; preload"]
     assert edge.ask().headers["X-Of-App"] == "yes"
-    assert run().ask().headers.get_all("X-Frame-Options") == ["SAMEORIGIN"]
-    assert run().ask().headers.get_all("Strict-Transport-Security") == ["max-age=31536000"]
+    assert run(**kind).ask().headers.get_all("X-Frame-Options") == ["SAMEORIGIN"]
+    assert run(**kind).ask().headers.get_all("Strict-Transport-Security") == ["max-age=31536000"]
 
 
 ZIP = {"Accept-Encoding": "gzip"}
 COOKIE = {**ZIP, "Cookie": "session=1"}
 
 
+@pytest.mark.parametrize("kind", [{}, OWN_IMAGE], ids=["uwsgi", "http"])
 @pytest.mark.parametrize(
     ("headers", "zipped"),
     [
@@ -339,9 +362,9 @@ COOKIE = {**ZIP, "Cookie": "session=1"}
     ],
 )
 def test_pages_are_compressed_unless_another_site_may_measure_them(
-    headers: dict[str, str], zipped: bool, run: Any
+    headers: dict[str, str], zipped: bool, kind: dict[str, Any], run: Any
 ) -> None:
-    answer = run().ask(headers=headers)
+    answer = run(**kind).ask(headers=headers)
     assert is_zipped(answer) is zipped
     assert answer.status == 200
     assert not zipped or answer.headers["Vary"] == "Accept-Encoding"
