@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import h2.connection
+import h2.events
 import jinja2
 import pytest
 from module_utils.app import App
@@ -88,7 +90,7 @@ class Edge:
     """A running nginx with one site."""
 
     def __init__(self, root: Path, **entry: Any) -> None:
-        self.root, self.port = root, free_port()
+        self.root, self.port, self.http2_port = root, free_port(), free_port()
         app = App.from_entry({"name": "shop", "domains": ["shop.test"], "health": "/ok", **entry})
         self.site = app.derived()["site"]
         self.handler = Http if app.kind == "http" else Uwsgi
@@ -114,6 +116,7 @@ class Edge:
             file = f"vhost.d/{name['name']}"
             servers += (
                 f"server {{ listen 127.0.0.1:{self.port}; server_name {host}; "
+                f"listen 127.0.0.1:{self.http2_port} http2; "
                 f"include {file}; include {file}_location_override; }}\n"
             )
         shared = render(
@@ -394,6 +397,22 @@ def test_a_site_has_its_own_pages_or_those_of_the_edge(chunked: bool, run: Any) 
     assert answer.headers["Content-Type"] == "text/html"
     # A visitor cannot request a page itself.
     assert edge.ask("/.errors/413.html").status == 404
+
+
+def test_a_large_request_over_http2_gets_the_page_as_well(run: Any) -> None:
+    edge, client = run(), h2.connection.H2Connection()
+    client.initiate_connection()
+    headers = {":method": "POST", ":path": "/", ":scheme": "http", ":authority": "shop.test"}
+    client.send_headers(1, [*headers.items(), ("content-length", str(17 << 20))])
+    answer = b""
+    with socket.create_connection(("127.0.0.1", edge.http2_port), timeout=10) as connection:
+        connection.sendall(client.data_to_send())
+        while events := client.receive_data(connection.recv(65536)):
+            answer += b"".join(e.data for e in events if isinstance(e, h2.events.DataReceived))
+            if any(isinstance(event, h2.events.StreamEnded) for event in events):
+                break
+            connection.sendall(client.data_to_send())
+    assert answer == b"the edge's 413"
 
 
 def test_lines_of_the_entry_are_part_of_the_server(run: Any) -> None:
