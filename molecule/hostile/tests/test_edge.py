@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import hostile
+import yaml
 from conftest import Site, eventually
+from runs import play
 
 MORE = "probe-more.localhost"
 ROOT = Path(__file__).parents[3]
+INVENTORY = Path(__file__).parents[1] / "inventory/hosts.yml"
 REQUESTS_PER_SECOND = 10
 
 
@@ -170,3 +173,30 @@ def test_an_app_s_own_image_cannot_configure_the_edge(site: Site) -> None:
     finally:
         site.on_server("docker", "rm", "--force", "naive")
     eventually(lambda: claims(False), seconds=20)
+
+
+def test_lines_that_nginx_refuses_leave_the_site_as_it_is(site: Site) -> None:
+    probe = yaml.safe_load(INVENTORY.read_text())["servers"]["hosts"]["dev"]["scenario_probe"]
+    file = "/etc/nginx/vhost.d/probe.localhost"
+    inside = ("docker", "exec", "edge-nginx-1")
+    before = site.on_server(*inside, "cat", file)
+    candidates = "/etc/nginx/conf.d/flask-vps-probe.candidate"
+    refused = {
+        "gzipp on;": (
+            'apps.probe.nginx: nginx refuses these lines. unknown directive "gzipp", at the line '
+            "`gzipp on;`. Nothing was changed"
+        ),
+        # These files exist only while nginx checks the lines.
+        f"location /x/ {{ include {candidates}/flask-vps-probe.responses; }}": (
+            "so they were taken back, and nginx serves the site as before"
+        ),
+    }
+    for lines, message in refused.items():
+        # The lines are a setting of the site, so a deploy makes no new release.
+        changed = json.dumps({"scenario_probe": {**probe, "nginx": lines}})
+        code, said = play("deploy.yml", "-e", "app=probe", "-e", changed)
+        assert code != 0 and message in said, said
+        assert site.on_server(*inside, "cat", file) == before
+        site.on_server(*inside, "nginx", "-t", "-q")
+        assert site.named(hostile.PROBE).request("/health").status == 200
+    assert "candidate" not in site.on_server(*inside, "ls", "/etc/nginx/conf.d")
