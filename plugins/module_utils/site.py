@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote
 
 # A name below a wildcard, for requests that need a whole host name.
 SAMPLE = "any"
+CHALLENGE = "/.well-known/acme-challenge"
 # Characters that clients send in a path as they are: RFC 3986.
 SAFE = "/:@!$&'()*+,;=~-._"
 
@@ -84,18 +85,19 @@ def open_paths(health: str, paths: list[str]) -> str:
     str
         It matches ``REQUEST PATH``: the target of the request as it was sent, and the path that
         nginx makes of it. Both must be open, because an app may read ``/closed/../open`` in
-        another way than nginx. Empty if nothing is open.
+        another way than nginx.
     """
     found = []
     exact = health.partition("?")[0]
     if exact != "/":
         plain = unquote(exact)
         found.append(rf"{_literal(quote(plain, safe=SAFE))}(?:[?]\S*)? {_literal(plain)}")
-    for path in paths:
+    # Authorities ask over plain HTTP, but a proxy in front may forward that over HTTPS.
+    for path in [*paths, CHALLENGE]:
         plain = unquote(path).rstrip("/")
         raw = _literal(quote(plain, safe=SAFE))
         found.append(rf"{raw}(?:[/?]\S*)? {_literal(plain)}(?:/.*)?")
-    return f"(?s)^(?:{'|'.join(found)})$" if found else ""
+    return f"(?s)^(?:{'|'.join(found)})$"
 
 
 def site_of(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -262,7 +262,17 @@ def test_a_password_is_needed(run: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/ok", "/ok?a=1", "/api", "/api/", "/api/x?y=/", "/a+b/%C3%BC/x", "/api/a%20b%0Ac"]
+    "path",
+    [
+        "/ok",
+        "/ok?a=1",
+        "/api",
+        "/api/",
+        "/api/x?y=/",
+        "/a+b/%C3%BC/x",
+        "/api/a%20b%0Ac",
+        "/.well-known/acme-challenge/x",
+    ],
 )
 def test_exceptions_need_none(path: str, run: Any) -> None:
     assert protected(run).ask(path).status == 200

@@ -6,6 +6,7 @@ from typing import Any
 
 import error_pages
 import pytest
+import yaml
 from ansible.errors import AnsibleFilterError
 from checks.domains import shared_domains
 from checks.site_settings import check_logins, check_settings
@@ -15,6 +16,7 @@ from module_utils.app import App
 from module_utils.site_request import answer
 from site_settings import logins, nginx_refusal
 
+ROOT = Path(__file__).parents[2]
 SHA512 = "$6$abcdefgh$" + "x" * 86
 BCRYPT = "$2y$05$" + "x" * 53
 
@@ -245,6 +247,12 @@ def test_a_refusal_of_nginx_names_the_line() -> None:
     )
     assert nginx_refusal("[emerg] no servers", text) == "no servers."
     assert nginx_refusal("  the container is gone ", text) == "the container is gone"
+
+
+def test_an_app_may_replace_each_page_of_the_edge() -> None:
+    variables = yaml.safe_load((ROOT / "roles/proxy/vars/main.yml").read_text())
+    pages = {f"{page['code']}.html" for page in variables["__proxy_error_pages"]}
+    assert pages | {"maintenance.html"} == set(error_pages.NAMES)
 
 
 def test_an_app_s_error_pages_are_published(tmp_path: Path) -> None:
