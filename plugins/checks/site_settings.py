@@ -31,6 +31,20 @@ OF_ONE_RESPONSE = {
     *("server", "set-cookie", "status", "te", "trailer", "transfer-encoding", "upgrade", "vary"),
     *("www-authenticate", "proxy-authenticate"),
 }
+_BLOCK = (
+    "has a block that cannot be part of a server block",
+    "Write only what nginx allows inside `server`",
+)
+# What would break the site's file, or have another effect than it seems.
+NOT_IN_SERVER = {
+    **dict.fromkeys(("server", "http", "events", "upstream", "map", "geo"), _BLOCK),
+    "client_max_body_size": ("has client_max_body_size, which is set already", "Use upload_mb"),
+    "return": (
+        "has a `return` for all requests, also for those by which a deploy checks itself",
+        "Put it into a `location`, or use redirect",
+    ),
+    "server_tokens": ("has server_tokens, which is off already", "Remove it"),
+}
 HSTS = re.compile(r"max-age=\d+(; ?(includeSubDomains|preload))*;?", re.IGNORECASE)
 
 
@@ -185,15 +199,32 @@ def _nginx(app: dict[str, Any], where: str) -> list[Finding]:
     if re.search(r"[\x00-\x08\x0b-\x1f\x7f]", lines.replace("\r\n", "\n")):
         fix = "Remove the character"
         return [Finding(f"{where}.nginx", "contains a control character", fix)]
-    if re.search(r"(?m)^\s*location\s+/\s*\{", lines):
-        wrong = "has a `location /`, which is that of the app"
-        fix = "Write the lines without it, as part of the server block, or for a path below /"
-        return [Finding(f"{where}.nginx", wrong, fix)]
-    if re.search(r"(?m)^\s*(server|http|events|upstream|map)\b[^;]*\{", lines):
-        wrong = "has a block that cannot be part of a server block"
-        fix = "Write only what nginx allows inside `server`"
-        return [Finding(f"{where}.nginx", wrong, fix)]
-    return []
+    found = []
+    for directive in dict.fromkeys(top_directives(lines)):
+        name, _, rest = directive.partition(" ")
+        error = NOT_IN_SERVER.get(name)
+        if name == "location" and rest == "/":
+            error = (
+                "has a `location /`, which is that of the app",
+                "Write the lines without it, as part of the server block, or for a path below /",
+            )
+        if error:
+            found.append(Finding(f"{where}.nginx", *error))
+    return found
+
+
+def top_directives(lines: str) -> list[str]:
+    """List the directives of a text that are in no block, without quoted strings."""
+    plain = re.sub(r'"(\\.|[^"\\])*"|\'(\\.|[^\'\\])*\'|(?m:(?<=\s)#.*$|^#.*$)', " ", lines)
+    depth, word, found = 0, "", []
+    for character in plain:
+        if depth == 0 and character in ";{":
+            found.append(" ".join(word.split()))
+            word = ""
+        elif depth == 0:
+            word += character
+        depth += {"{": 1, "}": -1}.get(character, 0)
+    return found
 
 
 def vault_place(where: str) -> str:

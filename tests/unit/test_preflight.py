@@ -188,6 +188,8 @@ def test_good_values_pass(source: Path) -> None:
         ("apps.0.nginx", "a\x00", "apps.shop.nginx", "control character"),
         ("apps.0.nginx", " location / {\n}", "apps.shop.nginx", "that of the app"),
         ("apps.0.nginx", "server {\n}", "apps.shop.nginx", "cannot be part of a server block"),
+        ("apps.0.nginx", "a; return 404;", "apps.shop.nginx", "for all requests"),
+        ("apps.0.nginx", "client_max_body_size 9m;", "apps.shop.nginx", "Use upload_mb"),
         ("vault_basic_auth", "x", "vault_basic_auth", "must be a dictionary"),
         ("apps.0.domains", ["-bad.dev"], "apps.shop.domains", "'-bad'"),
         ("apps.0.domains", ["bad-.dev"], "apps.shop.domains", "'bad-'"),

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
 from checks.domains import shared_domains
-from checks.site_settings import check_logins, check_settings
+from checks.site_settings import check_logins, check_settings, top_directives
 from checks.visits import Verdict, _judge_answer
 from conftest import run_module
 from module_utils.app import App
@@ -56,6 +56,20 @@ def test_good_settings_pass() -> None:
         )
         == []
     )
+
+
+def test_directives_in_blocks_and_strings_are_left_to_nginx() -> None:
+    lines = """
+    # return 404; server {
+    location = /a { return 200 "}"; client_max_body_size 9m; }
+    if ($host = "x;return") { return 301 /; }
+    add_header X-A 'return 1; {' always;
+    location ~ ^/b#c { deny all; }
+    """
+    assert top_directives(lines) == [
+        "location = /a", "if ($host = )", "add_header X-A always", "location ~ ^/b#c",
+    ]  # fmt: skip
+    assert settings(nginx=lines) == []
 
 
 def test_a_wildcard_needs_a_certificate_of_one_s_own() -> None:
