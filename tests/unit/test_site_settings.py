@@ -161,6 +161,17 @@ def test_settings_of_the_site_make_no_new_release() -> None:
     assert App.from_entry({"name": "shop", "health": "/x"}).release_keys != plain.release_keys
 
 
+def test_a_rollback_leaves_the_settings_of_the_site_alone() -> None:
+    tasks = yaml.safe_load((ROOT / "roles/app/tasks/site/reroute.yml").read_text())
+    written = {t["ansible.builtin.template"]["src"]: t for t in tasks if "template" in str(t)}
+    assert written.keys() == {"vhost/responses.j2", "vhost/_location_override.j2"}
+    # Only for a site from before this file existed.
+    assert written["vhost/responses.j2"]["ansible.builtin.template"]["force"] is False
+    route = (ROOT / "roles/app/templates/vhost/_location_override.j2").read_text()
+    for key in ("redirect", "basic_auth", "headers", "gzip", "nginx"):
+        assert f"app_entry.{key}" not in route
+
+
 def test_the_names_of_a_site() -> None:
     found = site(domains=["shop.dev", "*.Shop.dev"], redirect=["Bücher.dev"])
     assert found["hosts"] == ["shop.dev", r"~^[^.]+[.]shop[.]dev$", "xn--bcher-kva.dev"]
