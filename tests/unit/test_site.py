@@ -89,7 +89,7 @@ def render(template: str, role: str = "app", **values: Any) -> str:
 class Edge:
     """A running nginx with one site."""
 
-    def __init__(self, root: Path, **entry: Any) -> None:
+    def __init__(self, root: Path, allowed: list[str] | None = None, **entry: Any) -> None:
         self.root, self.port, self.http2_port = root, free_port(), free_port()
         app = App.from_entry({"name": "shop", "domains": ["shop.test"], "health": "/ok", **entry})
         self.site = app.derived()["site"]
@@ -108,6 +108,11 @@ class Edge:
         (root / "errors/401.html").write_text("the edge's 401")
         (root / "errors/504.html").write_text("the edge's 504")
         self.write("conf.d/flask-vps-shop.responses", render("vhost/responses", **values))
+        if allowed is not None:
+            state = {"maintenance": True, "maintenance_reason": "", "maintenance_allow": allowed}
+            values |= {f"app_{name}": value for name, value in state.items()}
+            text = render("vhost/maintenance", **values)
+            self.write("conf.d/flask-vps-shop.maintenance", text)
         servers = f"server {{ listen 127.0.0.1:{self.port} default_server; return 444; }}\n"
         for file in self.site["files"]:
             text = render(f"vhost/{file['template']}", site_host=file["host"], **values)
@@ -407,6 +412,25 @@ def test_a_site_has_its_own_pages_or_those_of_the_edge(chunked: bool, run: Any) 
     assert answer.headers["Content-Type"] == "text/html"
     # A visitor cannot request a page itself.
     assert edge.ask("/.errors/413.html").status == 404
+
+
+@pytest.mark.parametrize("users", [[], ["anna"]])
+def test_a_site_in_maintenance_has_its_own_page_or_that_of_the_edge(
+    users: list[str], run: Any
+) -> None:
+    edge = run(allowed=[], basic_auth=users)
+    (edge.root / "errors/503.html").write_text("the edge's 503")
+    for name in ("", "503", "maintenance"):
+        text = f"the shop's {name}" if name else "the edge's 503"
+        if name:
+            (edge.root / f"errors/shop/{name}.html").write_text(text)
+        answer = edge.ask("/any")
+        assert (answer.status, answer.text.decode()) == (503, text)
+        assert answer.headers["Retry-After"] == "120"
+    # Whoever is allowed gets the site, but only with the password.
+    assert run(allowed=["127.0.0.1/32"], basic_auth=users).ask("/any").status == (
+        401 if users else 200
+    )
 
 
 def test_a_large_request_over_http2_gets_the_page_as_well(run: Any) -> None:
