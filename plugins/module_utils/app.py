@@ -13,6 +13,7 @@ from urllib.parse import quote
 import idna
 import yaml
 from module_utils.releases import LINKS
+from module_utils.services import Service, is_true, service_secrets
 
 ROLE = Path(__file__).parents[2] / "roles" / "app"
 
@@ -69,7 +70,8 @@ def has_postgres(entry: Mapping[str, Any]) -> bool:
 def required_secrets(entry: Mapping[str, Any]) -> list[str]:
     """List the secrets that an app requires."""
     key = [] if entry.get("dockerfile") else ["SECRET_KEY"]
-    return key + (["POSTGRES_PASSWORD"] if has_postgres(entry) else [])
+    key += ["POSTGRES_PASSWORD"] if has_postgres(entry) else []
+    return key + service_secrets(entry)
 
 
 def is_git(source: str) -> bool:
@@ -144,6 +146,8 @@ class App:
     upload_mb: int
     memory_mb: int
     database: str
+    internet: bool
+    services: list[Any]
     volumes: list[str]
     packages: list[str]
     build_packages: list[str]
@@ -205,6 +209,11 @@ class App:
     def image(self) -> str:
         """Repository of the app's images; the tag is a release's id."""
         return f"flask-vps/{self.name}"
+
+    @property
+    def own_services(self) -> list[Service]:
+        """Services of the entry, also those of other apps that it uses."""
+        return [Service.of(given) for given in self.services]
 
     @property
     def mounts(self) -> list[dict[str, str]]:
@@ -276,18 +285,26 @@ class App:
         dict of str to str
             All secrets by name. A ``DATABASE_URL`` in `given` wins over the derived one.
         """
-        url = {}
+        url: dict[str, str] = {}
+        for service in self.own_services:
+            urls = service.urls(given).items()
+            url |= {name: value for name, value in urls if name not in self.environment}
         if self.database == "postgres" and "POSTGRES_PASSWORD" in given:
             password = quote(str(given["POSTGRES_PASSWORD"]), safe="")
-            url = {"DATABASE_URL": f"postgresql://{self.name}:{password}@db:5432/{self.name}"}
+            url["DATABASE_URL"] = f"postgresql://{self.name}:{password}@db:5432/{self.name}"
         elif self.database == "sqlite":
-            url = {"DATABASE_URL": "sqlite:////data/app.db"}
+            url["DATABASE_URL"] = "sqlite:////data/app.db"
         return {**url, **given}
 
     def shared_secrets(self, given: Collection[str]) -> list[str]:
-        """List the secrets that the database shares, which a rollback must not change."""
+        """List the secrets that database and services share, which a rollback must not change."""
         is_ours = self.database == "postgres" and "DATABASE_URL" not in given
-        return ["DATABASE_URL", "POSTGRES_PASSWORD"] if is_ours else []
+        found = ["DATABASE_URL", "POSTGRES_PASSWORD"] if is_ours else []
+        # A secret that the vault lacks is not derived, and one that it has wins.
+        for service in self.own_services:
+            found += [name for name in service.url_names if name not in given]
+            found += [name for name in service.secrets if name in given]
+        return sorted(dict.fromkeys(found))
 
     def variables(self, secrets: Collection[str]) -> dict[str, Any]:
         """
@@ -361,6 +378,8 @@ def _converted(value: Any, option: Mapping[str, Any]) -> Any:
     kind = option.get("type", "str")
     if kind == "int":
         return None if value is None else int(str(value).strip())
+    if kind == "bool":
+        return is_true(value, default=False)
     if kind in ("list", "dict"):
         return _plain(value or {"list": [], "dict": {}}[kind])
     return "" if value is None else str(value)
