@@ -247,7 +247,7 @@ class ActionModule(ActionBase):
             for where, app in site.apps
             if is_true(app.get("internet"), default=True)
             for target in targets(where, app, vault.get(app.get("name")))
-            if "." in target.host and not LOOPBACK.fullmatch(target.host)
+            if target.port and "." in target.host and not LOOPBACK.fullmatch(target.host)
         ]
 
     def _limits(self, site: Site, defaults: dict[str, Any]) -> dict[str, int]:

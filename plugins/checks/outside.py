@@ -123,20 +123,22 @@ def targets(where: str, app: dict[str, Any], given: Any) -> list[Target]:
             found.append(target)
     if setting(app, "database") == "external" and isinstance(given, Mapping):
         spot = f"vault_app_secrets.{app.get('name')}.DATABASE_URL"
-        if target := _of_url(spot, str(given.get("DATABASE_URL") or "")):
+        if target := _of_url(spot, str(given.get("DATABASE_URL") or ""), any_scheme=True):
             found.append(target)
     return found
 
 
-def _of_url(variable: str, text: str) -> Target | None:
-    """Read the address in a URL of a database, a broker or a mail server."""
+def _of_url(variable: str, text: str, any_scheme: bool = False) -> Target | None:
+    """Read the address in a URL of a database, a broker or a mail server; an unknown port is 0."""
     try:
         url = urlsplit(text.strip())
         port = url.port
     except ValueError:
         return None
-    default = PORTS.get(url.scheme.partition("+")[0])
-    return Target(variable, url.hostname, port or default) if default and url.hostname else None
+    default = PORTS.get(url.scheme.partition("+")[0], 0 if any_scheme else None)
+    if default is None:
+        return None
+    return Target(variable, url.hostname, port or default) if url.hostname else None
 
 
 def _database(place: str, app: dict[str, Any], given: Any) -> list[Finding]:
