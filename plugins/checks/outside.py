@@ -96,7 +96,7 @@ def check_outside(
     if open_ and not isolated:
         wrong = "lets the app reach this server, private networks and metadata services as well"
         fix = "Set docker_isolation_enabled to true, or internet to false"
-        found.append(Finding(f"{where}.internet", wrong, fix, True, warning=True))
+        found.append(Finding(f"{where}.internet", wrong, fix, warning=True))
     name = app.get("name")
     if setting(app, "database") == "external":
         found += _database(f"vault_app_secrets.{name}.DATABASE_URL", app, given)
