@@ -14,11 +14,12 @@ from checks.report import UNKNOWN, Finding
 from checks.services import own_names
 
 LOOPBACK = re.compile(r"localhost(\.localdomain)?|127\.\d+\.\d+\.\d+|0\.0\.0\.0|::1")
+# What the nftables rules close, as in roles/docker/files/isolate.
 PRIVATE = [
     ipaddress.ip_network(text)
     for text in (
-        *("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"),
-        *("198.18.0.0/15", "fc00::/7", "fe80::/10"),
+        *("10.0.0.0/8", "100.64.0.0/10", "168.63.129.16/32", "169.254.0.0/16", "172.16.0.0/12"),
+        *("192.0.0.0/24", "192.168.0.0/16", "198.18.0.0/15", "fc00::/7", "fe80::/10"),
     )
 ]
 # Variables of Flask-Mail, Flask-Security and others that name a mail server, and those of its port.

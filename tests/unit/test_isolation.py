@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checks import outside
 
 FILE = Path(__file__).parents[2] / "roles/docker/files/isolate"
 
@@ -142,6 +143,10 @@ def test_a_way_out_leads_to_nothing_private_unless_the_operator_says_so() -> Non
 def test_metadata_is_private(address: str) -> None:
     networks = map(isolate.ipaddress.ip_network, isolate.PRIVATE)
     assert any(isolate.ipaddress.ip_address(address) in network for network in networks)
+
+
+def test_preflight_knows_what_the_rules_close() -> None:
+    assert [str(network) for network in outside.PRIVATE] == list(isolate.PRIVATE)
 
 
 def test_other_tables_are_left_alone() -> None:

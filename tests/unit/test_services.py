@@ -14,6 +14,7 @@ import yaml
 from checks.memory import limits, postgres_memory
 from checks.running import expected
 from checks.services import check_services
+from checks.site import Site, check_site
 from content import content_digest
 from edge import edge_labels, without_edge_variables
 from module_utils.app import App, entry_options, required_secrets
@@ -404,3 +405,30 @@ def test_an_image_with_labels_of_the_edge_is_refused() -> None:
     assert without_edge_variables({"Config": {}}) == {}
     tasks = yaml.safe_load((ROLE / "tasks/service.yml").read_text())
     assert any("edge_labels" in json.dumps(task) for task in tasks)
+
+
+def test_preflight_checks_services_and_what_apps_connect_to() -> None:
+    images = yaml.safe_load((ROOT / "roles/images/meta/argument_specs.yml").read_text())
+    values = {
+        "apps": [
+            entry(services="valkey"),
+            entry("blog", services=["valky"], environment={"MAIL_SERVER": "localhost"}),
+            entry("wiki", services=["valkey"], internet="sometimes", database="external"),
+        ],
+        "docker_apps_may_reach": ["db.example.org"],
+        "vault_app_secrets": {"wiki": {"SECRET_KEY": "x"}},
+    }
+    options = images["argument_specs"]["main"]["options"]
+    found = [
+        str(f) for f in check_site(Site(values=values, options=options, entry=entry_options()))
+    ]
+    for text in (
+        "apps.shop.services = 'valkey': must be a list. Write it in brackets: [valkey]",
+        "apps.blog.services[0] = 'valky': is not a known service",
+        "apps.blog.environment.MAIL_SERVER: names localhost",
+        "apps.wiki.internet = 'sometimes': is neither true nor false",
+        "vault_app_secrets.wiki.VALKEY_PASSWORD: is missing",
+        "vault_app_secrets.wiki.DATABASE_URL: is missing, but database is external",
+        "docker_apps_may_reach = 'db.example.org': is neither an address nor a network",
+    ):
+        assert any(line.startswith(text) for line in found), (text, found)
