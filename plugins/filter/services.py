@@ -12,6 +12,7 @@ from module_utils.services import (
     service_kinds,
     service_leftovers,
     service_plans,
+    unlisted_folders,
 )
 
 
@@ -26,4 +27,5 @@ class FilterModule:
             "service_kinds": service_kinds,
             "service_leftovers": service_leftovers,
             "service_plans": service_plans,
+            "unlisted_folders": unlisted_folders,
         }

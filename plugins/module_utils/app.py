@@ -211,7 +211,7 @@ class App:
         return f"flask-vps/{self.name}"
 
     @property
-    def own_services(self) -> list[Service]:
+    def used_services(self) -> list[Service]:
         """Services of the entry, also those of other apps that it uses."""
         return [Service.of(given) for given in self.services]
 
@@ -286,7 +286,7 @@ class App:
             All secrets by name. A ``DATABASE_URL`` in `given` wins over the derived one.
         """
         url: dict[str, str] = {}
-        for service in self.own_services:
+        for service in self.used_services:
             urls = service.urls(given).items()
             url |= {name: value for name, value in urls if name not in self.environment}
         if self.database == "postgres" and "POSTGRES_PASSWORD" in given:
@@ -301,7 +301,7 @@ class App:
         is_ours = self.database == "postgres" and "DATABASE_URL" not in given
         found = ["DATABASE_URL", "POSTGRES_PASSWORD"] if is_ours else []
         # A secret that the vault lacks is not derived, and one that it has wins.
-        for service in self.own_services:
+        for service in self.used_services:
             found += [name for name in service.url_names if name not in given]
             found += [name for name in service.secrets if name in given]
         return sorted(dict.fromkeys(found))

@@ -120,7 +120,10 @@ class Service:
             environment=dict(keys.get("environment") or {}),
             secrets=password or [str(name) for name in keys.get("secrets") or []],
             paths=[definition["data"]] if keeps else [str(p) for p in keys.get("volumes") or []],
-            writable=[str(path) for path in keys.get("writable") or []],
+            # Without a volume, upstream's image would get an anonymous one, which nobody removes.
+            writable=[definition["data"]]
+            if "data" in definition and not keeps
+            else [str(path) for path in keys.get("writable") or []],
             read_only=is_true(keys.get("read_only"), default=True),
             persist=keeps,
             memory_mb=int(keys.get("memory_mb") or definition.get("memory_mb") or MEMORY_MB),
@@ -372,3 +375,9 @@ def service_leftovers(containers: Collection[Mapping[str, Any]], entry: Mapping[
         for c in containers
         if (c.get("Labels") or {}).get("com.docker.compose.project") not in wanted
     ]
+
+
+def unlisted_folders(image: Mapping[str, Any], listed: Collection[str]) -> list[str]:
+    """Name the folders that an image wants to keep, and that its service does not list."""
+    folders = (image["Config"].get("Volumes") or {}).keys()
+    return sorted({folder.rstrip("/") for folder in folders} - set(listed))

@@ -27,6 +27,7 @@ from module_utils.services import (
     service_leftovers,
     service_plans,
     services_of,
+    unlisted_folders,
 )
 
 from app import containers_of
@@ -84,6 +85,8 @@ def test_data_are_kept_unless_the_operator_says_otherwise() -> None:
     kept, lost = Service.of("valkey"), Service.of({"name": "valkey", "persist": False})
     assert kept.plan("shop")["volumes"] == [{"name": "shop.valkey.data", "path": "/data"}]
     assert lost.plan("shop")["volumes"] == []
+    # Otherwise upstream's image would leave an anonymous volume behind.
+    assert lost.writable == ["/data"]
     assert "appendonly yes\nmaxmemory-policy noeviction" in kept.settings({})
     assert "appendonly no\nmaxmemory-policy allkeys-lru" in lost.settings({})
     assert Service.of({"name": "valkey", "persist": "no"}) == lost
@@ -399,11 +402,20 @@ def test_a_new_password_recreates_the_container(tmp_path: Path) -> None:
     assert content_digest(["a"]) != content_digest(["b"])
 
 
+def test_folders_that_an_image_keeps_must_be_listed() -> None:
+    """What Docker keeps in anonymous volumes would be lost with the container."""
+    assert unlisted_folders({"Config": {"Volumes": {"/d/": {}, "/e": {}}}}, ["/d"]) == ["/e"]
+    assert unlisted_folders({"Config": {"Volumes": None}}, []) == []
+    assert unlisted_folders({"Config": {}}, ["/d"]) == []
+    tasks = yaml.safe_load((ROLE / "tasks/image.yml").read_text())
+    assert any("unlisted_folders" in json.dumps(task) for task in tasks)
+
+
 def test_an_image_with_labels_of_the_edge_is_refused() -> None:
     labels = {"com.github.nginx-proxy.nginx": ""}
     assert edge_labels({"Config": {"Labels": labels}})
     assert without_edge_variables({"Config": {}}) == {}
-    tasks = yaml.safe_load((ROLE / "tasks/service.yml").read_text())
+    tasks = yaml.safe_load((ROLE / "tasks/image.yml").read_text())
     assert any("edge_labels" in json.dumps(task) for task in tasks)
 
 
