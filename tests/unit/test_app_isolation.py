@@ -517,6 +517,9 @@ def test_a_rollback_without_facts_closes_a_network_that_it_makes() -> None:
     ):
         assert when(__app_network={"changed": True}, ansible_facts=facts) is closed
         assert when(__app_network={"changed": False}, ansible_facts=facts) is False
+        # The network with the way out, too.
+        networks = {"__app_network": {"changed": False}, "__app_way_out": {"changed": True}}
+        assert when(**networks, ansible_facts=facts) is closed
 
 
 @pytest.mark.parametrize("file", ["deploy/prepare.yml", "remove/kept.yml"])
