@@ -157,7 +157,7 @@ bench-deploy: .venv/.locked ## Measure 50 deploys, 10 rollbacks, 10 broken relea
 	echo "Latency over time: .cache/bench/deploys.png"
 
 .PHONY: docs
-docs: .venv/.locked ## Write the roles' READMEs from their argument specs
+docs: .venv/.locked ## Write the roles' READMEs, and the keys of an app in docs/inventory.md and inventory/example
 	@python scripts/role_docs.py
 
 .PHONY: pin

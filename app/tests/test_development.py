@@ -100,7 +100,9 @@ def test_flask_run_is_as_strict_as_production_where_that_is_asked_for(tmp_path: 
 @pytest.mark.parametrize(
     "command", [["flask", "user", "list"], ["python", "-m", "my_flask_webpage.setup.init_db"]]
 )
-def test_nothing_else_becomes_development_by_itself(tmp_path: Path, command: list[str]) -> None:
+def test_only_the_development_server_selects_development_settings(
+    tmp_path: Path, command: list[str]
+) -> None:
     settings = environment(tmp_path, FLASK_APP="src/my_flask_webpage/__init__.py")
     done = subprocess.run(
         command, cwd=APP, env=settings, capture_output=True, text=True, timeout=30

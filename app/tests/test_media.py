@@ -105,7 +105,7 @@ def test_every_kind_of_pixel_is_taken(tmp_path: Path, mode: str, kind: str):
         b"<?php system($_GET['c']);",
     ],
 )
-def test_what_is_no_picture_is_refused(tmp_path: Path, data: bytes):
+def test_refuses_a_file_that_is_no_image(tmp_path: Path, data: bytes):
     with pytest.raises(PictureError):
         store(data, tmp_path)
     assert list(tmp_path.iterdir()) == []

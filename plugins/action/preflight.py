@@ -197,13 +197,7 @@ class ActionModule(ActionBase):
         defaults = self._defaults(site)
         apps = [app for _, app in site.apps if NAME.fullmatch(str(app.get("name")))]
         dns, ca = site.get("preflight_dns", "error"), site.ca if site.asks_ca else ""
-        resolves = {
-            ascii_domain(domain)
-            for app in apps
-            if site.tls(app) == "acme" and isinstance(app.get("domains"), list)
-            for domain in app["domains"]
-            if not domain_error(domain)
-        }
+        resolves = set(_acme_domains(site))
         ports = [int(p) for p in defaults["ports"] if re.fullmatch(r"\d+", str(p))]
         bundle = local(site.ca_bundle)
         arguments = {
@@ -274,14 +268,18 @@ def _throwaway(site: Site) -> list[Finding]:
     server = site.get("dev_server")
     if not server or site.get("dev_host", "container") != "container" or site.public_ca:
         return []
-    domains = {
+    return check_names(_acme_domains(site), known_names(str(server)))
+
+
+def _acme_domains(site: Site) -> dict[str, str]:
+    """List the valid domains that an authority has to resolve, with the places of their apps."""
+    return {
         ascii_domain(domain): where
         for where, app in site.apps
         if site.tls(app) == "acme" and isinstance(app.get("domains"), list)
         for domain in app["domains"]
         if not domain_error(domain)
     }
-    return check_names(domains, known_names(str(server)))
 
 
 def _report(result: dict[str, Any], name: str, found: list[Finding]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from module_utils.app import (
     volume_name,
     volume_path,
 )
+from module_utils.paths import SERVER_DIR
 
 from checks.domains import check_domains
 from checks.edge import edge_variables
@@ -39,15 +40,15 @@ TAKEN_NAMES = {
     *("edge", "base", "python", "nginx", "docker-gen", "nginx-proxy", "acme-companion", "pebble"),
     *("postgres", "template0", "template1", "public", "none"),
 }
-# A volume there would hide what the image has: it is empty, or as old as the app's first release.
+# A volume at one of these paths would hide files of the image.
 TAKEN_PATHS = {
     *("/", "/app", "/app/src", "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/opt"),
-    *("/opt/flask-vps", "/opt/venv", "/proc", "/run", "/sbin", "/sockets", "/sys", "/usr", "/var"),
+    *(SERVER_DIR, "/opt/venv", "/proc", "/run", "/sbin", "/sockets", "/sys", "/usr", "/var"),
     "/tmp",  # noqa: S108
 }
 TAKEN_TREES = (
     "/dev/",
-    "/opt/flask-vps/",
+    f"{SERVER_DIR}/",
     "/opt/venv/",
     "/proc/",
     "/run/secrets/",

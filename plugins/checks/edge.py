@@ -17,7 +17,8 @@ EDGE_VARIABLE = re.compile(
     r"|EXTERNAL_HTTPS?_PORT|HSTS|HTTPS_METHOD|NETWORK_ACCESS|SERVER_TOKENS|SSL_POLICY"
     r"|ZEROSSL_API_KEY"
 )
-# Labels by which they find nginx and each other. Any value counts, so a label cannot be undone.
+# Labels by which docker-gen and the companion find nginx and each other. Any value counts, so a
+# label cannot be undone.
 EDGE_LABEL = re.compile(r"com\.github\.(nginx-proxy|jrcs\.letsencrypt_nginx_proxy_companion)\..*")
 
 

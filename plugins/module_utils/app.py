@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import idna
 import yaml
+from module_utils.paths import SERVER_DIR
 from module_utils.releases import LINKS
 from module_utils.services import Service, is_true, service_secrets
 
@@ -211,6 +212,11 @@ class App:
         return f"flask-vps/{self.name}"
 
     @property
+    def dir(self) -> str:
+        """The app's folder on a server: its secrets, releases, jobs and dumps."""
+        return f"{SERVER_DIR}/apps/{self.name}"
+
+    @property
     def used_services(self) -> list[Service]:
         """Services of the entry, also those of other apps that it uses."""
         return [Service.of(given) for given in self.services]
@@ -359,6 +365,7 @@ class App:
         secrets = sorted(self.secrets(given or {}))
         return {
             "build_reads": self.build_reads,
+            "dir": self.dir,
             "has_dockerfile": self.has_dockerfile,
             "image": self.image,
             "is_git": is_git(self.source),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.dumps import show_size
+from ansible.module_utils.paths import SERVER_DIR
 
 # Kept free for other programs, in bytes.
 RESERVE = 50 * 2**20
@@ -97,6 +98,6 @@ def need_room(folder: Path, need: int, what: str) -> None:
     if free < need + RESERVE:
         raise RefusedError(
             f"{what} may need {show_size(need)} and leave {show_size(RESERVE)} free, but {folder} "
-            f"has {show_size(free)} free. `docker system df` and `du -xh /opt/flask-vps` show what "
+            f"has {show_size(free)} free. `docker system df` and `du -xh {SERVER_DIR}` show what "
             "takes the space"
         )

@@ -97,8 +97,8 @@ elif what == "forget":
 elif what == "rename":
     away, back = map(path, names)
     if os.path.exists(live):
-        # Alone with it, and with all of it in its one file: what is left of its log would be taken
-        # for a log of the other file.
+        # Take an exclusive lock and merge the write-ahead log first: a leftover log would be
+        # applied to the other file.
         base = sqlite3.connect(live, timeout=30, isolation_level=None)
         for step in ("PRAGMA locking_mode = EXCLUSIVE", "BEGIN EXCLUSIVE", "COMMIT"):
             base.execute(step)

@@ -1,12 +1,14 @@
 """Lets tests import Ansible plugins as plain modules."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import ansible.module_utils
+import yaml
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 sys.path[:0] = [str(PLUGINS), str(PLUGINS / "filter"), str(PLUGINS / "modules")]
@@ -29,3 +31,14 @@ def run_module(name: str, **options: Any) -> dict[str, Any]:
         check=False,
     )
     return json.loads(done.stdout) if done.stdout else {"failed": True, "msg": done.stderr}
+
+
+def run_play(folder: Path, **play: Any) -> subprocess.CompletedProcess[str]:
+    """Run a play on this machine, with the project's configuration."""
+    playbook = folder / "play.yml"
+    playbook.write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, **play}]))
+    command = [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "-c", "local"]
+    environment = os.environ | {"ANSIBLE_CONFIG": str(PLUGINS.parent / "ansible.cfg")}
+    return subprocess.run(
+        [*command, str(playbook)], env=environment, capture_output=True, text=True, check=False
+    )

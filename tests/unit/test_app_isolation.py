@@ -37,7 +37,7 @@ routes = _load("roles/proxy/files/routes")
 ROUTES = routes.Routes
 
 
-def test_each_app_has_one_number_for_good(tmp_path: Path) -> None:
+def test_an_app_keeps_its_user_id(tmp_path: Path) -> None:
     path = tmp_path / "uids.json"
     numbers: dict[str, int] = {}
     for name in ("shop", "blog", "shop"):
@@ -228,7 +228,7 @@ def test_depth_and_links_lead_nowhere(tmp_path: Path) -> None:
 
 @as_root
 @pytest.mark.parametrize(("owner", "ends"), [(OLD, "failed"), (NEW, "warnings")])
-def test_an_app_that_makes_more_and_more_holds_up_no_run(
+def test_a_run_stops_waiting_for_an_app_that_keeps_creating_folders(
     tmp_path: Path, owner: int, ends: str
 ) -> None:
     """An app can set an access control list on its volume that looks like ours."""
@@ -459,7 +459,7 @@ OPTIONS = {
         (404, 503, True, "does not route"),
     ],
 )
-def test_what_visitors_get_is_told(
+def test_reports_what_visitors_get(
     monkeypatch: pytest.MonkeyPatch, mark: int, page: int, maintenance: bool, said: str
 ) -> None:
     _answers(monkeypatch, {("a.test", release_served.MARK + "0a"): mark, ("a.test", "/"): page})
@@ -529,6 +529,6 @@ def test_an_app_s_folder_is_closed_whether_it_comes_or_goes(file: str) -> None:
         item
         for task in yaml.safe_load(text)
         for item in task.get("loop") or [task.get("ansible.builtin.file", {})]
-        if isinstance(item, dict) and item.get("path") == "{{ app_dir }}"
+        if isinstance(item, dict) and item.get("path") == "{{ __app_dir }}"
     ]
     assert [item["mode"] for item in closed] == ["0700"]

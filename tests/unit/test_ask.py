@@ -66,7 +66,7 @@ def test_nginx_finds_an_app_whose_release_is_from_before_its_domains() -> None:
 
 
 @pytest.mark.parametrize("answer", [b"", b"H"])
-def test_a_release_that_never_ends_its_answer_holds_up_no_run(answer: bytes) -> None:
+def test_a_run_stops_waiting_for_an_endless_answer(answer: bytes) -> None:
     command = argv()
     assert command[0] == "timeout" and 60 < int(command[1]) < 120
     command[1] = "1"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from module_utils.app import App
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/troubleshooting.md"
@@ -235,8 +236,8 @@ def test_playbooks_targets_and_tests_that_docs_name_exist() -> None:
 
 def test_the_readme_maps_what_there_is() -> None:
     readme = (ROOT / "README.md").read_text()
-    house = readme.partition("## Map of the house")[2].partition("```")[2].partition("```")[0]
-    rows = dict(re.findall(r"^(\S+/?) +(.*(?:\n +.*)*)", house, re.MULTILINE))
+    layout = readme.partition("## Layout")[2].partition("```")[2].partition("```")[0]
+    rows = dict(re.findall(r"^(\S+/?) +(.*(?:\n +.*)*)", layout, re.MULTILINE))
     site = yaml.safe_load((ROOT / "site.yml").read_text())
     verbs = [Path(play["ansible.builtin.import_playbook"]).stem for play in site]
     assert rows["site.yml"].partition(": ")[2] == ", ".join(verbs)
@@ -246,6 +247,16 @@ def test_the_readme_maps_what_there_is() -> None:
     assert sorted(re.findall(r"\w+", rows["docs/"])) == pages
     scenarios = {file.parent.name for file in ROOT.glob("molecule/*/molecule.yml")}
     assert set(re.findall(r"(\w+)(?=[,:] )", rows["molecule/"])) >= scenarios
+
+
+def test_the_variables_that_an_app_finds_are_listed() -> None:
+    section = (ROOT / "docs/apps.md").read_text().partition("## At run time")[2].partition("## ")[0]
+    rows = re.findall(r"^\| (.*?) \|", section, re.MULTILINE)
+    listed = {name for row in rows for name in re.findall(r"`([A-Z_]+)`", row)}
+    entry = {"name": "shop", "domains": ["shop.test"], "module": "shop:app", "database": "sqlite"}
+    app = App.from_entry(entry | {"dockerfile": "Dockerfile", "port": 80})
+    # NAME stands for the name of a secret.
+    assert listed - {"NAME"} == app.variables([]).keys() | app.secrets({}).keys()
 
 
 def test_each_threat_names_tests_that_exist() -> None:

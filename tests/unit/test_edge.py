@@ -1,10 +1,8 @@
 """Variables of an app's own image do not reach the edge, and the edge's settings release no app."""
 
 import json
-import os
 import re
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,8 @@ import pytest
 import yaml
 from checks.edge import EDGE_VARIABLE
 from companion.wanted import read_wanted
+from conftest import run_play
+from content import content_digest
 from dockergen.settings import CONTAINER_PATTERNS, UNSUPPORTED, read_backend
 from edge import edge_labels, without_edge_variables
 from module_utils.app import App
@@ -37,7 +37,7 @@ def image(environment: dict[str, str], **labels: str) -> dict[str, Any]:
     return {"Config": {"Env": lines, "Labels": labels or None}}
 
 
-def test_what_docker_gen_and_the_companion_obey_is_emptied_and_nothing_else() -> None:
+def test_empties_only_the_variables_that_the_edge_reads() -> None:
     emptied = without_edge_variables(image(HOSTILE))
     assert emptied == dict.fromkeys(set(HOSTILE) - {"PATH", "ACME_COMPANY"}, "")
     assert without_edge_variables({"Config": {"Env": None}}) == {}
@@ -120,8 +120,6 @@ def digests(
     }
     entry = {"name": "shop", "source": "/srv/shop", "domains": ["shop.test", "www.shop.test"]}
     play = {
-        "hosts": "localhost",
-        "gather_facts": False,
         "vars_files": [f"{ROLE}/defaults/main.yml", f"{ROLE}/vars/main.yml"],
         "tasks": [
             {
@@ -136,13 +134,7 @@ def digests(
             for case, values in cases.items()
         ],
     }
-    playbook = tmp_path / "digests.yml"
-    playbook.write_text(yaml.safe_dump([play]))
-    command = [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "-c", "local"]
-    environment = os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-    done = subprocess.run(
-        [*command, str(playbook)], env=environment, capture_output=True, text=True, check=False
-    )
+    done = run_play(tmp_path, **play)
     assert done.returncode == 0, done.stdout + done.stderr
     return dict(re.findall(r"(\w+)=([0-9a-f]{12})[.]", done.stdout))
 
@@ -262,3 +254,14 @@ def test_another_container_is_there_before_the_host_names_lose_theirs() -> None:
     # The names of service and container both contain the ID, so they cannot collide.
     for line in ("  vhost-{{ __app_vhost_id }}:", "-vhost-{{ __app_vhost_id }}"):
         assert line in text
+
+
+def test_a_new_recipe_or_template_is_a_decision(tmp_path: Path) -> None:
+    """Any change of them gives each app a new release on upgrade: note it in the changelog."""
+    parts = [str(ROLE / "files/recipe"), str(ROLE / "templates/release")]
+    assert content_digest(parts) == "7edfa3704e0f"
+    # Negative control: a comment counts as well.
+    shutil.copytree(ROLE / "files/recipe", tmp_path / "recipe")
+    with (tmp_path / "recipe/Dockerfile").open("a") as file:
+        file.write("# A comment.\n")
+    assert content_digest([str(tmp_path / "recipe"), parts[1]]) != content_digest(parts)

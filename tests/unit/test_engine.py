@@ -1,10 +1,7 @@
 """The Docker engine: settings that others made are kept, and options fit its version."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,7 @@ import jinja2
 import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
+from conftest import run_play
 from engine import daemon_options, engine_major, health_pace, missing_packages
 
 ROOT = Path(__file__).parents[2]
@@ -148,8 +146,6 @@ def test_only_the_known_key_of_dockers_archive_is_accepted(tmp_path: Path) -> No
     (check,) = [task for task in tasks if "ansible.builtin.assert" in task]
     key = {"url": "https://download.example/gpg"}
     play = {
-        "hosts": "localhost",
-        "gather_facts": False,
         "vars": {"docker_upstream_fingerprint": "aaaa " * 10, "__docker_key": key},
         "tasks": [
             check
@@ -161,13 +157,7 @@ def test_only_the_known_key_of_dockers_archive_is_accepted(tmp_path: Path) -> No
             for case, text in cases.items()
         ],
     }
-    playbook = tmp_path / "keys.yml"
-    playbook.write_text(yaml.safe_dump([play]))
-    command = [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "-c", "local"]
-    environment = os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-    done = subprocess.run(
-        [*command, str(playbook)], env=environment, capture_output=True, text=True, check=False
-    )
+    done = run_play(tmp_path, **play)
     results = re.findall(r"TASK \[Case (\w+)\][^\n]*\n(?:[^\n]*\n)*?(ok|fatal):", done.stdout)
     assert results == [(case, "ok" if case == "known" else "fatal") for case in cases], done.stdout
     words = " ".join(done.stdout.split())

@@ -1,14 +1,12 @@
 """What an operator reads after a failed task."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from conftest import run_play
 from failures import deploy_report, failure_reason, unfinished_release
 
 TASKS = Path(__file__).parents[2] / "roles/app/tasks"
@@ -68,14 +66,7 @@ def test_a_failure_after_a_rollback_s_switch_does_not_ask_for_another_one() -> N
 def report(folder: Path, file: str, **variables: Any) -> str:
     """Run the last task of a tasks file, which fails with a report, and return what it prints."""
     [*_, last] = yaml.safe_load((TASKS / file).read_text())
-    play = {"hosts": "localhost", "gather_facts": False, "vars": variables, "tasks": [last]}
-    playbook = folder / "play.yml"
-    playbook.write_text(yaml.safe_dump([play]))
-    command = [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "-c", "local"]
-    environment = os.environ | {"ANSIBLE_CONFIG": str(TASKS.parents[2] / "ansible.cfg")}
-    done = subprocess.run(
-        [*command, str(playbook)], env=environment, capture_output=True, text=True, check=False
-    )
+    done = run_play(folder, vars=variables, tasks=[last])
     return " ".join(done.stdout.split())
 
 
@@ -130,7 +121,7 @@ def steps(file: str, noted: bool = False) -> list[tuple[str, bool]]:
             if name := name or (included or {}).get("file"):
                 yield name, noted
             rescue = task.get("rescue", [])
-            goes_on = any("note.yml" in str(one) for one in rescue)
+            goes_on = any("record_failure.yml" in str(one) for one in rescue)
             yield from walk(task.get("block", []), noted or goes_on)
 
     return list(walk(yaml.safe_load((TASKS / file).read_text()), noted))
@@ -141,9 +132,24 @@ def test_what_fails_after_the_switch_ends_no_run_at_once(files: list[str]) -> No
     found = [step for file in files for step in steps(file)]
     names = [name for name, _ in found]
     switch = names.index("deploy/switch.yml")
-    # verify.yml undoes the switch and reports that; unfinished.yml is the final report.
-    own = {"deploy/verify.yml", "deploy/unfinished.yml"}
+    # verify.yml undoes the switch and reports that; report_failures.yml is the final report.
+    own = {"deploy/verify.yml", "deploy/report_failures.yml"}
     assert own <= set(names[switch:])
     assert [name for name, noted in found[switch + 1 :] if not noted and name not in own] == []
     # Negative control: a failure before the switch ends the run.
     assert not any(noted for _, noted in found[: switch + 1])
+
+
+def test_a_failed_switch_is_undone_unless_the_release_is_live() -> None:
+    [switch] = yaml.safe_load((TASKS / "deploy/switch.yml").read_text())
+    conditions = {
+        task["ansible.builtin.include_tasks"]["file"]: task["when"]
+        for task in switch["rescue"]
+        if "ansible.builtin.include_tasks" in task
+    }
+    assert conditions == {
+        "deploy/record_failure.yml": "__app_switched.live == __app_id",
+        "deploy/return.yml": "__app_switched.live != __app_id",
+    }
+    # Everything that can fail is in the block.
+    assert [task.get("release", {}).get("state") for task in switch["block"]] == ["live", None]

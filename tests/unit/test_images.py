@@ -17,6 +17,7 @@ import pytest
 import yaml
 from action.preflight import ActionModule
 from checks.site import Site
+from conftest import run_play
 from image_archives import images_in
 
 from images import archives_of, image_name, missing_images, without_digest
@@ -103,19 +104,11 @@ def debian_names(root: Path) -> dict[str, str]:
     """Return the names of the images that the role in a copy of the project would build."""
     role = root / "roles/images"
     play = {
-        "hosts": "localhost",
-        "gather_facts": False,
         "vars": {"role_path": str(role)},
         "vars_files": [f"{role}/defaults/main/versions.yml", f"{role}/vars/main.yml"],
         "tasks": [{"ansible.builtin.debug": {"var": "__images_names.debian"}}],
     }
-    playbook = root / "names.yml"
-    playbook.write_text(yaml.safe_dump([play]))
-    command = [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "-c", "local"]
-    environment = os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-    done = subprocess.run(
-        [*command, str(playbook)], env=environment, capture_output=True, text=True, check=False
-    )
+    done = run_play(root, **play)
     assert done.returncode == 0, done.stdout + done.stderr
     return dict(re.findall(r"(\w+): (flask-vps/\S+)", done.stdout))
 

@@ -17,6 +17,21 @@ ROOT = Path(__file__).parents[2]
 GALAXY = yaml.safe_load((ROOT / "galaxy.yml").read_text())
 RENOVATE = json.loads((ROOT / "renovate.json").read_text())
 DIGEST = f"sha256:{'0' * 64}"
+# Files that operators create as the docs say, and that neither git nor the collection may contain.
+SECRET = (
+    ".vault-passphrase",
+    ".vault-passphrase.new",
+    "ci-key",
+    "ci-key.pub",
+    "shop.key",
+    "shop.pem",
+    "inventory/prod/certificates/shop.key",
+    "inventory/prod/certificates/shop.pem",
+    "inventory/prod/group_vars/all/vault.yml.bak",
+    "archives/nginx.tar",
+    "archives/nginx.tar.gz",
+    "inventory/prod/archives/nginx.tar",
+)
 
 
 def tracked() -> list[Path]:
@@ -65,7 +80,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, target)
     for name in (
-        ".vault-passphrase",
+        *SECRET,
         ".venv/bin/x",
         ".cache/x",
         ".local/x",
@@ -73,7 +88,6 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "app/instance/x",
         "app/ca-bundle.crt",
         "inventory/prod/group_vars/all/vault.yml",
-        "inventory/prod/group_vars/all/vault.yml.bak",
         "plugins/filter/__pycache__/x.pyc",
     ):
         planted = source / name
@@ -98,6 +112,17 @@ def galaxy(command: str, *arguments: str, cwd: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_git_ignores_secret_files() -> None:
+    def ignored(*names: str) -> list[str]:
+        command = ["git", "check-ignore", "--no-index", *names]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        return done.stdout.split()
+
+    assert ignored(*SECRET) == list(SECRET)
+    # Git's patterns also choose the files of the shipped app's source, which may have such names.
+    assert ignored("app/src/shop.pem", "app/archives/x", "plugins/filter/archives_of.yml") == []
 
 
 def test_collection_holds_what_a_deploy_needs(collection: Path) -> None:
@@ -197,6 +222,20 @@ def test_ruff_has_one_configuration() -> None:
     assert [f for f in projects if "ruff" in tomllib.loads(f.read_text()).get("tool", {})] == [
         ROOT / "pyproject.toml"
     ]
+
+
+def test_linters_and_editors_know_python_programs_without_an_extension() -> None:
+    programs = {
+        file.relative_to(ROOT).as_posix()
+        for file in tracked()
+        if file.suffix != ".py" and re.match(rb"#!.*python", file.read_bytes())
+    }
+    ruff = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]
+    assert programs == set(ruff["extend-include"])
+    editors = (ROOT / ".editorconfig").read_text()
+    for end in ("indent_size = 4", "max_line_length = 100"):
+        sections = re.findall(rf"^\[\{{(.*)\}}\]\n(?:.+\n)*{end}$", editors, re.MULTILINE)
+        assert any(programs <= set(names.split(",")) for names in sections), end
 
 
 def test_issue_forms_are_valid() -> None:

@@ -246,7 +246,7 @@ def test_an_ipv6_client_is_its_network(address: str, client: str) -> None:
         ("websockets", ""),
     ],
 )
-def test_a_connection_goes_over_to_websocket_alone(asked: str, passed: str) -> None:
+def test_upgrades_connections_only_to_websocket(asked: str, passed: str) -> None:
     assert look_up("flask_vps_upgrade", asked) == passed
     assert look_up("flask_vps_connection", passed) == ("upgrade" if passed else "close")
 

@@ -75,7 +75,7 @@ def server(tmp_path: Path) -> Server:
     return Server(tmp_path)
 
 
-def test_what_an_app_could_write_never_says_which_release_is_live(server: Server) -> None:
+def test_files_of_an_app_do_not_decide_which_release_is_live(server: Server) -> None:
     """In the old layout the app owned the folder with the link; only root's link counts."""
     sockets = server.routes.parent / "sockets"
     sockets.mkdir()

@@ -50,6 +50,44 @@ def test_every_documented_variable_has_an_effect(role: Path) -> None:
     assert [name for name in names if not re.search(rf"\b{name}\b", text)] == []
 
 
+def variables_of(entry: str) -> set[str]:
+    """List the variables `app_*` that an entry point of the role app reads, in any of its files."""
+    role = ROOT / "roles/app"
+    texts: dict[Path, str] = {}
+
+    def read(file: Path) -> None:
+        if file in texts or not file.is_file():
+            return
+        text = texts[file] = file.read_text()
+        for name in re.findall(
+            r"(?:(?:import|include)_tasks|file): (?:{file: )?([\w/]+\.yml)", text
+        ):
+            read(role / "tasks" / name)
+        for name in re.findall(r"src: ([\w/.]+\.j2)", text):
+            read(role / "templates" / name)
+
+    read(role / "tasks" / f"{entry}.yml")
+    own = yaml.safe_load((role / "vars/main.yml").read_text())
+    text, known = "\n".join(texts.values()), set()
+    while found := set(re.findall(r"\b__app_\w+", text)) & set(own) - known:
+        known |= found
+        text += "\n".join(str(own[name]) for name in found)
+    passed = re.findall(r"\b(app_\w+):", " ".join(re.findall(r"vars: ({.*})", text)))
+    return set(re.findall(r"\bapp_\w+", re.sub("#.*", "", text))) - set(passed)
+
+
+def test_each_entry_point_of_the_role_app_documents_what_it_reads() -> None:
+    specs = yaml.safe_load((ROOT / "roles/app/meta/argument_specs.yml").read_text())
+    entries = {entry: set(spec["options"]) for entry, spec in specs["argument_specs"].items()}
+    documented = set().union(*entries.values())
+    for entry, options in entries.items():
+        # A dump uses this image only if its name is known.
+        known = options | {"app_python_image"}
+        assert variables_of(entry) & documented <= known, entry
+    # Negative control: an entry point that reads one more variable is noticed.
+    assert "app_dump" in variables_of("restore") - entries["list"]
+
+
 def passed(node: Any) -> set[str]:
     """List the variables that a playbook gives to roles, which outrank those of the inventory."""
     if isinstance(node, list):
@@ -125,6 +163,16 @@ def test_collections_that_are_used_are_required() -> None:
 
 INCLUDES = {f"ansible.builtin.{name}" for name in ("import_tasks", "include_tasks")}
 ROLE_INCLUDES = {f"ansible.builtin.{name}" for name in ("import_role", "include_role")}
+
+
+def test_the_folder_of_the_project_on_a_server_is_written_once() -> None:
+    text = (ROOT / "plugins/module_utils/paths.py").read_text()
+    [folder] = re.findall(r"^SERVER_DIR = \"(.+)\"", text, re.MULTILINE)
+    files = [file for role in ROLES for file in role.rglob("*") if file.is_file()]
+    # The compose file of a release names paths in its containers.
+    others = {ROOT / "roles/app/templates/release/compose.yml.j2"}
+    found = [file for file in files if folder in file.read_text(errors="replace")]
+    assert set(found) <= others | {file for file in files if file.name == "README.md"}
 
 
 def tasks_of(file: Path) -> Iterator[dict[str, Any]]:

@@ -91,7 +91,7 @@ def test_a_folder_that_looks_like_a_repository_is_refused(tmp_path: Path, progra
     assert not (tmp_path / MARK).exists()
 
 
-def test_so_is_one_further_down_in_a_folder_or_from_an_address(
+def test_refuses_a_nested_folder_that_looks_like_a_repository(
     tmp_path: Path, program: Path
 ) -> None:
     plain = tmp_path / "plain"

@@ -315,7 +315,7 @@ def rendered(tmp_path: Path, services: list[Any], built: dict[str, Any] | None =
     play = {
         "hosts": "localhost",
         "gather_facts": False,
-        "vars_files": [f"{ROLE}/vars/main.yml", f"{ROLE}/defaults/main.yml"],
+        "vars_files": [f"{ROLE}/vars/main.yml"],
         "vars": {
             "role_path": str(ROLE),
             "service": plan,
@@ -380,7 +380,7 @@ def test_a_service_by_image_keeps_its_command_and_gets_its_secrets(tmp_path: Pat
     built = {"Entrypoint": ["search"], "Cmd": ["serve"], "User": "", "Env": ["VIRTUAL_HOST=x"]}
     service = rendered(tmp_path, [SEARCH], built)["services"]["search"]
     assert service["image"] == "example/search:1.2"
-    assert service["entrypoint"] == ["sh", "/opt/flask-vps/with-secrets"]
+    assert service["entrypoint"] == ["sh", "/with-secrets"]
     assert service["command"] == ["search", "serve"]
     assert service["environment"] == {
         "VIRTUAL_HOST": "",

@@ -144,7 +144,7 @@ def test_a_site_as_it_should_be() -> None:
         (good() | {"status": 502, "maintenance": True}, "acme", "it answers 502"),
     ],
 )
-def test_what_turns_visitors_away_is_an_error(visit: dict[str, Any], tls: str, words: str) -> None:
+def test_problems_of_visitors_are_errors(visit: dict[str, Any], tls: str, words: str) -> None:
     found = errors(judge(visit, tls, True, NOW))
     assert len(found) == 1 and words in found[0], found
     assert found[0].startswith("https://shop.test/: ")
@@ -439,7 +439,7 @@ def test_the_time_is_the_total() -> None:
     assert found.unfit == ["a", "b"] and 60 <= server.time < 64
 
 
-def test_it_ends_when_the_authority_has_refused_all_that_is_missing() -> None:
+def test_waiting_ends_when_the_authority_has_refused_all_certificates() -> None:
     server = Server(a=NEVER, b=30)
     server.log = [(-400, "a.test: no certificate, next try in 900 s: long ago")]
     server.on_wake = lambda: server.log.extend(

@@ -196,9 +196,7 @@ OUT = ["/etc", "/etc/passwd", "../../../other", "../../..", "../../../../../x", 
 
 @pytest.mark.parametrize("target", OUT)
 @pytest.mark.parametrize("name", ["static/link", "static/sub/link", "assets/deep"])
-def test_a_link_of_the_static_files_that_leads_out_is_named(
-    source: Path, name: str, target: str
-) -> None:
+def test_refuses_static_links_out_of_the_source(source: Path, name: str, target: str) -> None:
     if name == "assets/deep":
         (source / "static/by").symlink_to("../assets")
     (source / name).symlink_to(target)
@@ -222,7 +220,7 @@ def test_a_link_of_the_static_files_that_leads_out_is_named(
         ("nowhere", "which does not exist"),
     ],
 )
-def test_a_static_folder_is_one_of_the_source(source: Path, static: str, said: str) -> None:
+def test_refuses_a_static_folder_outside_the_source(source: Path, static: str, said: str) -> None:
     (source / "pub").symlink_to("/opt/flask-vps/apps/other")
     (source / "whole").symlink_to(".")
     (source / "way").symlink_to("..")
@@ -246,7 +244,7 @@ def test_a_static_folder_is_one_of_the_source(source: Path, static: str, said: s
         ("docker/web.dockerignore", {}),
     ],
 )
-def test_so_are_the_other_paths_that_are_read_there(
+def test_refuses_links_out_of_the_source_at_other_paths(
     source: Path, name: str, options: dict[str, Any]
 ) -> None:
     (source / name).parent.mkdir(exist_ok=True)
@@ -271,7 +269,7 @@ def test_other_links_stay_what_they_are(source: Path) -> None:
     assert pack(source, static="static", needs=NEEDS)["files"] == 7
 
 
-def test_links_of_static_files_become_what_they_lead_to() -> None:
+def test_publishes_links_among_static_files_as_files() -> None:
     tree = Tree(
         {
             "static/a.css": None,
@@ -314,7 +312,7 @@ def test_links_that_make_no_file_are_named(target: str, said: str) -> None:
         Tree(links).published("static")
 
 
-def test_many_files_out_of_few_are_too_many() -> None:
+def test_counts_the_files_to_which_links_lead() -> None:
     links: dict[str, str | None] = {"static/a/0": None}
     for level in range(20):
         links |= {f"f{level}/{n}": f"../f{level + 1}" for n in "ab"}
@@ -386,7 +384,7 @@ def test_static_files_are_published_whole_plain_and_once(source: Path, tmp_path:
     assert not (dest / "sub/conf").is_symlink()
 
 
-def test_a_link_out_is_seen_on_the_server_too(source: Path, tmp_path: Path) -> None:
+def test_the_server_refuses_static_links_out_of_the_source(source: Path, tmp_path: Path) -> None:
     (source / "static/x").symlink_to("/etc/passwd")
     answer = publish(source, tmp_path / "web")
     assert answer["msg"].startswith("apps.shop.static: static/x is a link to /etc/passwd")
@@ -410,7 +408,7 @@ def test_a_build_on_the_server_reads_nothing_outside(source: Path, name: str) ->
 # -- how much --------------------------------------------------------------------------------------
 
 
-def test_what_is_too_large_is_named() -> None:
+def test_refuses_a_source_that_is_too_large() -> None:
     sizes = {f"f{n}.bin": n << 20 for n in range(1, 9)}
     check_size(sizes, 36, 8)
     with pytest.raises(SourceError) as error:

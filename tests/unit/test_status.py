@@ -107,7 +107,7 @@ def test_each_container_that_does_not_run_is_named(name: str, how: str) -> None:
         ({"restarts": 4, "started": "2026-06-01T11:55:00Z"}, "was restarted 4 times"),
     ],
 )
-def test_what_ails_a_container_is_an_error(change: dict[str, Any], words: str) -> None:
+def test_problems_of_containers_are_errors(change: dict[str, Any], words: str) -> None:
     [found] = judged(**change).wrong
     assert words in found and found.startswith("x: ")
 

@@ -179,7 +179,7 @@ def test_secrets_that_stand_elsewhere_are_not_hidden_by_a_vault(
     done = run(project, "scripts/vault", "inventory/prod")
     assert done.returncode != 0
     assert f"{where} sets vault_app_secrets" in done.stderr
-    assert "Add the missing secrets there (each app needs a SECRET_KEY" in done.stderr
+    assert "Add the missing secrets there (each app without a dockerfile needs" in done.stderr
     assert not vault_file(project).exists()
     assert not (project / ".vault-passphrase").exists()
 

@@ -79,7 +79,7 @@ def test_a_site_without_static_files_has_none_of_it() -> None:
         ("/static/a..css", False),
     ],
 )
-def test_hidden_files_are_told_by_their_path(path: str, hidden: bool) -> None:
+def test_recognizes_hidden_files_by_their_path(path: str, hidden: bool) -> None:
     location = re.search(r"location ~ (\S+) \{\n    return 404;", render("server", static="s"))
     assert bool(re.search(location[1], path)) is hidden
 

@@ -357,7 +357,7 @@ def test_ca_that_is_down_is_asked_again_soon_and_counts_no_failure(companion):
     assert sorted(companion.tried) == ["a.test", "b.test"]
 
 
-def test_whoever_tells_it_has_it_try_at_once_and_the_failures_still_count(companion):
+def test_a_signal_causes_a_retry_and_keeps_the_count_of_failures(companion):
     companion.behaviour["a.test"] = "fail"
     companion.run_pass()
     companion.run_pass()

@@ -149,7 +149,7 @@ def test_a_crash_of_the_container_with_the_host_names_is_short(site: Site) -> No
     assert not failed or max(failed) - min(failed) < 3
 
 
-def test_an_image_of_its_own_has_no_say_at_the_edge(site: Site) -> None:
+def test_an_app_s_own_image_cannot_configure_the_edge(site: Site) -> None:
     name = next(n for n in site.containers() if n.startswith("probe_http-") and "-web-" in n)
     container = site.containers()[name]["Config"]
     assert [one for one in container["Env"] if "VIRTUAL_HOST" in one] == ["VIRTUAL_HOST="]

@@ -112,7 +112,7 @@ def maintenance(*variables: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_maintenance_lets_in_the_one_who_is_allowed(street: Street, site: Site) -> None:
+def test_maintenance_admits_an_allowed_address(street: Street, site: Site) -> None:
     probe = site.named(hostile.PROBE)
     inside, outside = VISITORS
     maintenance("app=probe", "state=on", f"allow={street.address(inside)}")

@@ -49,7 +49,7 @@ def as_nobody(site: Site, command: str) -> str:
     return site.on_server("sh", "-c", script)
 
 
-def test_each_app_runs_as_a_number_of_its_own(site: Site) -> None:
+def test_each_app_runs_with_its_own_user_id(site: Site) -> None:
     ask = "import os; print(os.getuid(), os.getgid(), os.getgroups())"
     numbers = json.loads(site.on_server("cat", "/opt/flask-vps/uids.json"))
     for app, domain in (("probe", hostile.PROBE), ("probe_http", hostile.PROBE_HTTP)):
@@ -73,7 +73,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_no_user_of_the_server_gets_at_what_is_an_app_s(site: Site, place: str) -> None:
+def test_users_of_the_server_cannot_read_files_of_apps(site: Site, place: str) -> None:
     assert "Permission denied" in as_nobody(site, f"ls -d {place}/. {place}")
     # Negative control: the file exists.
     site.on_server("ls", "-d", place)
@@ -82,7 +82,7 @@ def test_no_user_of_the_server_gets_at_what_is_an_app_s(site: Site, place: str) 
 CONNECT = "python3 -c 'import socket; socket.socket(socket.AF_UNIX).connect(\"{}\")'"
 
 
-def test_no_user_of_the_server_can_talk_to_an_app_past_nginx(site: Site) -> None:
+def test_users_of_the_server_cannot_connect_to_an_app(site: Site) -> None:
     connect = CONNECT.format(f"{ROUTES}/probe/current/run/app.sock")
     done = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", connect]
     with pytest.raises(AssertionError, match="Permission"):
@@ -91,7 +91,7 @@ def test_no_user_of_the_server_can_talk_to_an_app_past_nginx(site: Site) -> None
     site.on_server("sh", "-c", connect)
 
 
-def test_an_app_sees_its_own_socket_and_nothing_that_routes(site: Site) -> None:
+def test_an_app_sees_only_its_own_socket(site: Site) -> None:
     look = "import os; print(os.listdir('/sockets'), os.stat('/sockets').st_uid)"
     assert hostile.run_inside(site, look).split() == ["['app.sock']", "0"]
     # An app with its own Dockerfile has no socket at all: the relay listens instead.
@@ -133,7 +133,7 @@ print(os.listdir("/sockets"))
 """
 
 
-def test_what_an_app_writes_beside_its_socket_is_little(site: Site) -> None:
+def test_the_file_system_of_a_socket_is_small(site: Site) -> None:
     try:
         (full, written), (ended, made) = (
             line.split() for line in hostile.run_inside(site, FILL).splitlines()
@@ -215,7 +215,7 @@ subprocess.Popen(["python3", "-c", code], start_new_session=True)
 """
 
 
-def test_neither_deploy_nor_rollback_minds_a_hostile_release(site: Site) -> None:
+def test_a_hostile_release_stops_neither_deploy_nor_rollback(site: Site) -> None:
     first = live(site)
     scenario = yaml.safe_load(INVENTORY.read_text())["servers"]["hosts"]["dev"]
     entry = {**scenario["scenario_probe"], "environment": {"MARK": str(time.time_ns())}}

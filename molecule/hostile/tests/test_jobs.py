@@ -49,7 +49,7 @@ def test_what_came_of_a_job_is_written_down(site: Site) -> None:
     assert found["started"] <= found["ended"]
 
 
-def test_no_other_user_stops_a_job_or_has_it_write_elsewhere(site: Site) -> None:
+def test_other_users_can_neither_block_a_job_nor_redirect_its_files(site: Site) -> None:
     shell(site, "echo data > /root/precious")
     # With the old lock, this link made root truncate the file, and blocked the job forever.
     assert as_nobody(site, f"ln -s /root/precious {OLD_LOCK}").returncode == 0

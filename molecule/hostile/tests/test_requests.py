@@ -161,7 +161,7 @@ def test_links_of_the_shipped_app_name_the_site(site: Site) -> None:
     )
 
 
-def test_no_header_of_a_client_speaks_for_a_proxy(probe: Site) -> None:
+def test_drops_proxy_headers_of_clients(probe: Site) -> None:
     lies = "".join(f"{name}: {value}\r\n" for name, value in LIES.items())
     seen = get(probe, more=lies + "X-Mark: passes\r\n").json
     text = json.dumps(seen)
@@ -255,7 +255,7 @@ def test_large_headers_of_a_request_arrive(site: Site) -> None:
     assert refused.status in (400, 431)
 
 
-def test_pages_of_nginx_itself_are_taken_for_what_they_say(site: Site) -> None:
+def test_pages_and_files_of_nginx_have_nosniff(site: Site) -> None:
     probe = site.named(hostile.PROBE)
     static = get(probe, "/static/style.css")
     assert static.status == 200
@@ -274,7 +274,7 @@ def test_an_app_may_say_itself_how_long_https_is_for_good(probe: Site) -> None:
     assert get(probe).all("strict-transport-security") == ["max-age=31536000"]
 
 
-def test_an_app_that_is_away_has_the_edge_s_page_whatever_is_between(site: Site) -> None:
+def test_the_edge_answers_for_an_app_that_is_down(site: Site) -> None:
     probe = site.named(hostile.PROBE_HTTP)
     named = ("label=flask-vps.app=probe_http", "label=com.docker.compose.service=web")
     filters = [option for name in named for option in ("--filter", name)]

@@ -46,7 +46,7 @@ def test_published_files_are_plain_and_for_everybody_to_read(site: Site) -> None
     assert site.on_server("find", folder, "-name", ".ht*") == ""
 
 
-def test_hidden_files_are_not_served_but_those_meant_to_be(probe: Site, site: Site) -> None:
+def test_serves_no_hidden_files_except_well_known(probe: Site, site: Site) -> None:
     assert "Contact:" in static(probe, ".well-known/security.txt").body
     # As older versions published them.
     hidden = [".htpasswd", "sub/.secret", ".git/config", ".well-known/.secret"]

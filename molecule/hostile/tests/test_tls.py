@@ -79,7 +79,7 @@ def expired_alone(site: Site) -> Iterator[None]:
     eventually(lambda: is_renewed(site))
 
 
-def test_whoever_tells_the_companion_has_it_renew_at_once(site: Site) -> None:
+def test_a_signal_makes_the_companion_renew_at_once(site: Site) -> None:
     expire(site)
     # Otherwise the companion checks once an hour.
     site.on_server("docker", "exec", COMPANION, "/app/signal_le_service")
