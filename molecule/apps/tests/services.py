@@ -46,9 +46,9 @@ def test_a_cache_is_a_second_service(site: Site) -> None:
 
 
 def test_two_apps_share_one_service_and_reach_nothing_else_of_each_other(site: Site) -> None:
-    before = int(apps.ask(site, "queue").body)
-    assert int(apps.ask(site, "board").body) == before + 1
-    assert int(apps.ask(site, "queue").body) == before + 2
+    before = int(apps.ask(site, "queue", "/count", "POST").body)
+    assert int(apps.ask(site, "board", "/count", "POST").body) == before + 1
+    assert int(apps.ask(site, "queue", "/count", "POST").body) == before + 2
     assert "board-valkey-valkey-1" not in site.containers()
     # The app of the other side is closed, although both are beside the same service.
     other = address(site, apps.web(site, "queue"), "queue-backend")
@@ -109,11 +109,11 @@ def test_a_service_runs_closed_in(site: Site) -> None:
 
 
 def test_data_outlive_the_container(site: Site) -> None:
-    before = int(apps.ask(site, "queue").body)
+    before = int(apps.ask(site, "queue", "/count", "POST").body)
     site.on_server("docker", "restart", "queue-valkey-valkey-1")
 
     def counted() -> None:
-        assert apps.ask(site, "queue").body == str(before + 1)
+        assert apps.ask(site, "queue", "/count", "POST").body == str(before + 1)
 
     eventually(counted)
 

@@ -17,7 +17,13 @@ store = redis.Redis.from_url(os.environ["REDIS_URL"])
 @app.get("/")
 def index() -> str:
     """Answer only if Valkey does."""
-    return str(store.incr("visits"))
+    return str(store.ping())
+
+
+@app.post("/count")
+def count() -> str:
+    """Count in Valkey; unlike the front page, no health check requests this."""
+    return str(store.incr("count"))
 
 
 @app.post("/double/<int:number>")
