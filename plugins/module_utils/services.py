@@ -120,7 +120,7 @@ class Service:
             environment=dict(keys.get("environment") or {}),
             secrets=password or [str(name) for name in keys.get("secrets") or []],
             paths=[definition["data"]] if keeps else [str(p) for p in keys.get("volumes") or []],
-            # Without a volume, upstream's image would get an anonymous one, which nobody removes.
+            # If an image declares the folder as a volume, Docker would add an anonymous one.
             writable=[definition["data"]]
             if "data" in definition and not keeps
             else [str(path) for path in keys.get("writable") or []],

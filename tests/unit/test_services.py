@@ -85,7 +85,7 @@ def test_data_are_kept_unless_the_operator_says_otherwise() -> None:
     kept, lost = Service.of("valkey"), Service.of({"name": "valkey", "persist": False})
     assert kept.plan("shop")["volumes"] == [{"name": "shop.valkey.data", "path": "/data"}]
     assert lost.plan("shop")["volumes"] == []
-    # Otherwise upstream's image would leave an anonymous volume behind.
+    # Otherwise an image that declares the folder as a volume would get an anonymous one.
     assert lost.writable == ["/data"]
     assert "appendonly yes\nmaxmemory-policy noeviction" in kept.settings({})
     assert "appendonly no\nmaxmemory-policy allkeys-lru" in lost.settings({})
@@ -400,6 +400,17 @@ def test_a_new_password_recreates_the_container(tmp_path: Path) -> None:
     text = (ROLE / "vars/main.yml").read_text()
     assert "__services_secrets | to_json" in text.partition("__services_parts")[2]
     assert content_digest(["a"]) != content_digest(["b"])
+
+
+def test_tasks_with_secrets_are_not_logged() -> None:
+    tasks = [
+        task
+        for file in (ROLE / "tasks").glob("*.yml")
+        for task in yaml.safe_load(file.read_text())
+        if "__services_secrets" in str(task.get("loop")) or "__services_digest" in str(task)
+    ]
+    assert len(tasks) == 2
+    assert all(task["no_log"] for task in tasks)
 
 
 def test_folders_that_an_image_keeps_must_be_listed() -> None:
