@@ -22,6 +22,8 @@ RENAMED = {
     "proxy_acme_email": "acme_email",
 }
 TRUE_FALSE = {"y", "yes", "on", "1", "true", "t", "1.0", "n", "no", "off", "0", "false", "f", "0.0"}
+# Facts that roles set, which stay if one run imports several playbooks.
+ROLE_FACTS = {"docker_health_pace", "images_names", "preflight_apps"}
 SITE_PREFIXES = ("acme_", "tls_", "build_", "vault_", "apps_")
 
 
@@ -108,7 +110,7 @@ def check_names(
     """
     prefixes = (*(f"{role}_" for role in roles), *SITE_PREFIXES)
     found = []
-    for name in sorted(set(given) - set(known)):
+    for name in sorted(set(given) - set(known) - ROLE_FACTS):
         if name.startswith("_"):
             continue
         if name in RENAMED:

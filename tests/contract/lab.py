@@ -235,6 +235,9 @@ class Edge:
             binds=self.binds("ro"),
             tmpfs={TMP: "", "/run": "", "/var/cache/nginx": ""},
             cap_add=["CHOWN", "NET_BIND_SERVICE", "SETGID", "SETUID"],
+            # As in the role's compose file. A signal of docker-gen that comes before runc has
+            # become nginx ends the container.
+            restart_policy={"Name": "always"},
             **SANDBOX,
         )
         self.nginx.reload()

@@ -4,6 +4,7 @@ import copy
 import datetime
 import json
 import os
+import re
 import subprocess
 import sys
 import urllib.parse
@@ -18,6 +19,7 @@ from checks.domains import ascii_domain
 from checks.host import Server, check_server, postgres_major
 from checks.report import UNKNOWN, Finding
 from checks.site import Site, check_address, check_site, concerning
+from checks.spec import ROLE_FACTS, check_names
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -1087,3 +1089,14 @@ def test_build_secrets_are_for_a_dockerfile_of_the_app_s_own(source: Path) -> No
     # A build secret that is requested but not set would be missing in the build.
     [found] = findings({**values, "apps": [own]})
     assert (found.variable, found.warning) == ("apps.shop.build_secrets", True)
+
+
+def test_facts_of_an_earlier_playbook_are_no_unknown_variables() -> None:
+    files = [*ROOT.glob("roles/*/tasks/**/*.yml"), *ROOT.glob("playbooks/**/*.yml")]
+    text = "\n".join(file.read_text() for file in files)
+    facts = set(re.findall(r"set_fact:\n +([a-z]\w+):", text))
+    roles = [role.name for role in (ROOT / "roles").iterdir()]
+    prefixes = tuple(f"{role}_" for role in roles)
+    assert {fact for fact in facts if fact.startswith(prefixes)} == ROLE_FACTS
+    given = dict.fromkeys((*ROLE_FACTS, "preflight_app"), "x")
+    assert [finding.variable for finding in check_names(given, {}, roles)] == ["preflight_app"]
