@@ -19,6 +19,7 @@ from checks import host as server_rules
 from checks.domains import domain_error, redirects
 from checks.files import is_file, local
 from checks.memory import limits, postgres_memory
+from checks.outside import LOOPBACK, Target, check_reached, targets
 from checks.report import HIDDEN, SECRET_NAME, UNKNOWN, Finding, quote
 from checks.site import Site, check_address, check_site, concerning
 from checks.ssh import ssh_advice
@@ -31,6 +32,7 @@ from module_utils.app import (
     entry_options,
     has_postgres,
 )
+from module_utils.services import is_true
 
 ROOT = Path(__file__).parents[2]
 FACTS = ["min", "hardware", "network"]
@@ -202,6 +204,7 @@ class ActionModule(ActionBase):
             "ports": ports,
             "domains": sorted(resolves),
             "apps": [a["name"] for a in apps if has_postgres(a)],
+            "reach": sorted({f"{t.host}:{t.port}" for t in self._outside(site)}),
             "directory": ca if re.match("https?://", ca) else "",
             "bundle": bundle.read_text(errors="replace") if is_file(bundle) else "",
         }
@@ -212,7 +215,8 @@ class ActionModule(ActionBase):
         if seen.get("failed") or "listeners" not in seen:
             fix = "This is a bug in preflight_host: please report it"
             return [Finding(name, f"could not be inspected ({_said(seen)})", fix)]
-        return server_rules.check_server(
+        outside = check_reached(name, self._outside(site), seen.get("reached") or {})
+        return outside + server_rules.check_server(
             server_rules.Server(
                 name=name,
                 facts=self._facts,
@@ -227,6 +231,18 @@ class ActionModule(ActionBase):
                 limits=self._limits(site, defaults),
             )
         )
+
+    def _outside(self, site: Site) -> list[Target]:
+        """List the servers that the chosen apps connect to over the internet."""
+        vault = site.get("vault_app_secrets", {})
+        vault = vault if isinstance(vault, dict) else {}
+        return [
+            target
+            for where, app in site.apps
+            if is_true(app.get("internet"), default=True)
+            for target in targets(where, app, vault.get(app.get("name")))
+            if target.port and "." in target.host and not LOOPBACK.fullmatch(target.host)
+        ]
 
     def _limits(self, site: Site, defaults: dict[str, Any]) -> dict[str, int]:
         """Add up the memory that each app may use, in MiB."""

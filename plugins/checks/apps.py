@@ -323,6 +323,8 @@ def _environment(app: dict[str, Any], where: str) -> list[Finding]:
             found.append(Finding(spot, wrong, "Remove it, or give it another name", shown))
         elif name == "DATABASE_URL" and setting(app, "database") != "none":
             fix = "Remove it, or set database: none for a database of your own"
+            if setting(app, "database") == "external":
+                fix = "Move it to the app's part of vault_app_secrets"
             found.append(Finding(spot, "is already set because of `database`", fix))
     return found
 

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from module_utils.app import has_postgres, is_present
+from module_utils.services import services_memory
 
 from checks.report import Finding
 
@@ -14,6 +15,8 @@ FEWEST = 2
 LEAST_MB, MOST_MB = 128, 8192
 # The least that each of so few databases gets, also on the smallest server.
 LEAST_OF_FEW_MB = 256
+# Services take from the share in steps of this, so that a small one does not restart databases.
+STEP_MB = 512
 
 
 def with_postgres(apps: Any) -> list[dict[str, Any]]:
@@ -37,13 +40,16 @@ def postgres_memory(memory_mb: int, apps: Any) -> int:
     -------
     int
         Memory limit of each database, in MiB. It follows the number of databases in steps, 1 to 2,
-        3 to 4, 5 to 8, 9 to 16, so that most new apps leave the other databases running.
+        3 to 4, 5 to 8, 9 to 16, so that most new apps leave the other databases running. Each full
+        512 MiB of services beside the apps counts as taken.
     """
     places = FEWEST
     while places < len(with_postgres(apps)):
         places *= 2
     least = max(LEAST_MB, LEAST_OF_FEW_MB * FEWEST // places)
-    return min(max(memory_mb // SHARE // places, least), MOST_MB)
+    entries = [app for app in apps if isinstance(app, dict)] if isinstance(apps, list) else []
+    taken = sum(services_memory(app) for app in entries if is_present(app)) // STEP_MB * STEP_MB
+    return min(max((memory_mb - taken) // SHARE // places, least), MOST_MB)
 
 
 def limits(apps: Any, app_mb: Any, postgres_mb: Any) -> dict[str, int]:
@@ -60,7 +66,7 @@ def limits(apps: Any, app_mb: Any, postgres_mb: Any) -> dict[str, int]:
     Returns
     -------
     dict of str to int
-        MiB by app, including its workers and its database.
+        MiB by app, including its workers, its services and its database.
     """
     found = {}
     databases = [id(app) for app in with_postgres(apps)]
@@ -69,7 +75,7 @@ def limits(apps: Any, app_mb: Any, postgres_mb: Any) -> dict[str, int]:
             continue
         workers = app.get("workers") or []
         count = 1 + (len(workers) if isinstance(workers, list) else 0)
-        total = count * _number(app.get("memory_mb", app_mb))
+        total = count * _number(app.get("memory_mb", app_mb)) + services_memory(app)
         found[str(app.get("name"))] = total + _number(postgres_mb) * (id(app) in databases)
     return found
 
@@ -102,8 +108,8 @@ def check_memory(server: str, memory_mb: int, limits: dict[str, int]) -> list[Fi
         return []
     parts = ", ".join(f"{name} {mb}" for name, mb in limits.items())
     wrong = (
-        f"is less than the {total} MB that its apps and their databases may use ({parts}), "
-        "and if they all do, the kernel kills one of them"
+        f"is less than the {total} MB that its apps, their services and their databases may use "
+        f"({parts}), and if they all do, the kernel kills one of them"
     )
-    fix = "Lower memory_mb of the apps or postgres_memory_mb, or use a larger server"
+    fix = "Lower memory_mb of the apps or services or postgres_memory_mb, or use a larger server"
     return [Finding(f"{server}: memory", wrong, fix, f"{memory_mb} MB", warning=True)]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from module_utils.app import has_postgres, is_present, setting
+from module_utils.services import services_of
 
 from checks.report import Finding, quote
 
@@ -120,7 +121,10 @@ def expected(server: dict[str, Any], entries: list[dict[str, Any]]) -> list[tupl
         found.append((f"{name}-vhost", ""))
         if has_postgres(app["entry"]):
             found.append((f"{name}-db", "db"))
-    return found
+        for service in services_of(app["entry"]):
+            found.append((f"{service.owner or name}-{service.name}", service.name))
+    # A service that several apps share is expected once.
+    return list(dict.fromkeys(found))
 
 
 def _deployed(server: dict[str, Any], entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -151,7 +155,8 @@ def _show_containers(made: Report, server: dict[str, Any], entries: list[dict[st
             shown.add(container["name"])
     known = {e["name"]: setting(e, "state") for e in entries}
     for container in there:
-        app = container["app"] or container["project"].removesuffix("-vhost").removesuffix("-db")
+        app = container["app"] or container.get("services_of")
+        app = app or container["project"].removesuffix("-vhost").removesuffix("-db")
         if container["name"] in shown or app not in known:
             continue
         what = "of an absent app" if known[app] == "absent" else "not current"
@@ -211,6 +216,8 @@ def judge_container(made: Report, container: dict[str, Any], now: datetime.datet
 def _memory_of(container: dict[str, Any]) -> str:
     if container["project"].endswith("-db"):
         return "postgres_memory_mb"
+    if container.get("services_of"):
+        return "memory_mb of the service"
     return "memory_mb of the app" if container["app"] else "the server's memory"
 
 

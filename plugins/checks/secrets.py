@@ -61,7 +61,7 @@ def check_secrets(app: dict[str, Any], given: Any, where: str, examples: Collect
             wrong = "is not a valid name for a variable and a file"
             found.append(Finding(place, wrong, "Use letters, digits and underscores"))
         elif name == "DATABASE_URL" and has_postgres(app):
-            fix = "Remove it, or set database: none for a database of your own"
+            fix = "Remove it, or set database: external for a database elsewhere"
             found.append(Finding(place, "is made from POSTGRES_PASSWORD", fix))
         elif isinstance(app.get("environment"), dict) and name in app["environment"]:
             wrong = "is also in the app's environment"

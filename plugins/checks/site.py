@@ -8,14 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from module_utils.acme import DIRECTORIES, directory
+from module_utils.services import is_true
 
 from checks.apps import check_apps, present
 from checks.certificates import check_certificate
 from checks.domains import PLACEHOLDERS, shared_domains
 from checks.files import is_file, is_folder, local
 from checks.host import postgres_major
+from checks.outside import check_outside
 from checks.report import UNKNOWN, Finding, nearest
 from checks.secrets import check_secrets, control_error
+from checks.services import IMAGE, check_services
 from checks.site_settings import check_logins
 from checks.spec import check_names, check_types
 
@@ -25,10 +28,6 @@ EXAMPLES = [
     ipaddress.ip_network(network)
     for network in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
 ]
-# https://pkg.go.dev/github.com/distribution/reference
-IMAGE = re.compile(
-    r"([A-Za-z0-9.-]+(:\d+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(:\w[\w.-]{0,127})?(@sha256:[0-9a-f]{64})?"
-)
 RELEASES = {"debian": ("trixie", "bookworm"), "ubuntu": ("noble",)}
 # Variables with one part per app.
 OF_APPS = ("apps", "vault_app_secrets", "vault_basic_auth", "vault_deploy_keys")
@@ -148,10 +147,23 @@ def check_site(site: Site) -> list[Finding]:
     apps = present(site.values.get("apps")) if site.entries else []
     found += shared_domains(sorted(apps, key=lambda pair: pair[1] in site.chosen)) + _names(site)
     found += _secrets(site) + _acme(site) + _images(site) + _files(site) + _engine(site)
-    found += _builds(site) + _logins(site)
+    found += _builds(site) + _logins(site) + _services(site)
     for where, app in site.apps if site.certificates_checked else []:
         if site.tls(app) == "own":
             found += check_certificate(app, where, site.read, site.now)
+    return found
+
+
+def _services(site: Site) -> list[Finding]:
+    """Check the services of all apps, and what the apps connect to."""
+    apps = present(site.values.get("apps")) if site.entries else []
+    vault, reach = site.get("vault_app_secrets", {}), site.get("docker_apps_may_reach", [])
+    options = site.entry.get("services", {}).get("options", {})
+    found = check_services(apps, options, vault)
+    isolated = is_true(site.get("docker_isolation_enabled", True), default=True)
+    for where, app in apps:
+        given = vault.get(app.get("name")) if isinstance(vault, dict) else None
+        found += check_outside(where, app, given, reach, isolated)
     return found
 
 
@@ -433,16 +445,18 @@ def _engine(site: Site) -> list[Finding]:
 def _isolation(site: Site) -> list[Finding]:
     """Check the exceptions to what containers may not reach."""
     found = []
-    name = "docker_builds_may_reach"
-    reach = site.get(name, [])
-    for network in reach if isinstance(reach, list) else []:
-        if network is UNKNOWN:
-            continue
-        try:
-            ipaddress.ip_network(str(network), strict=False)
-        except ValueError:
-            fix = "Write it like 10.0.0.7, 10.0.0.0/24 or fd00::/64; host names do not work here"
-            found.append(Finding(name, "is neither an address nor a network", fix, network))
+    for name in ("docker_builds_may_reach", "docker_apps_may_reach"):
+        reach = site.get(name, [])
+        for network in reach if isinstance(reach, list) else []:
+            if network is UNKNOWN:
+                continue
+            try:
+                ipaddress.ip_network(str(network), strict=False)
+            except ValueError:
+                fix = (
+                    "Write it like 10.0.0.7, 10.0.0.0/24 or fd00::/64; host names do not work here"
+                )
+                found.append(Finding(name, "is neither an address nor a network", fix, network))
     name = "docker_apps_may_reach_ports"
     ports = site.get(name, [])
     for port in ports if isinstance(ports, list) else []:

@@ -12,11 +12,13 @@ from ansible.errors import AnsibleFilterError
 
 # Ansible loads each plugin alone; the code they share is in the folders beside theirs.
 sys.path.append(str(Path(__file__).parents[1]))
+from checks.outside_advice import outside_advice
 from module_utils.app import App
 
 # Workers and jobs stop after the containers that take requests, and before the database.
 FIRST_TO_STOP = ("vhost", "relay", "web")
 LAST_TO_STOP = ("db",)
+OF_APP = "flask-vps.services-of"
 
 WRITES = (
     "The app writes to {path}, but its file system is read-only. Add that path or a folder above "
@@ -53,7 +55,7 @@ ADVICE = {
         "`module` must name a file or package and the callable in it, such as my_app:app, or "
         "my_app:create_app() for a factory."
     ),
-    r"KeyError: '(?P<name>[A-Z][A-Z0-9_]+)'": (
+    r"KeyError: '(?!(?:RQ_)?REDIS_URL|VALKEY_URL)(?P<name>[A-Z][A-Z0-9_]+)'": (
         "The app lacks the variable {name}: add it to the `environment` of its entry, or, if it "
         "is a secret, to vault_app_secrets."
     ),
@@ -63,14 +65,6 @@ ADVICE = {
     ): (
         "The app lacks the variable {name}{other}: add it to the `environment` of its entry, or, "
         "if it is a secret, to vault_app_secrets."
-    ),
-    (
-        r"Temporary failure in name resolution|Name or service not known"
-        r"|No address associated with hostname|could not translate host name"
-    ): (
-        "The app looks up a name that its network does not have: it knows `db`, its own database, "
-        "and cannot reach other servers. Use DATABASE_URL as it is, and let the start not depend "
-        "on other servers."
     ),
     r"Can't load plugin: sqlalchemy.dialects:(?P<name>postgres)\b": (
         "This SQLAlchemy needs postgresql:// URLs, and DATABASE_URL is one: check how the app "
@@ -120,7 +114,7 @@ def app_release_keys(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def containers_of(containers: list[dict[str, Any]], app: str, but: str = "") -> list[str]:
-    """Pick the containers of one app's releases, host names and database."""
+    """Pick the containers of one app's releases, host names, services and database."""
     found = []
     for container in containers:
         labels = container.get("Labels") or {}
@@ -129,8 +123,9 @@ def containers_of(containers: list[dict[str, Any]], app: str, but: str = "") -> 
         # A scheduled job ends by itself, even if its release is no longer live.
         if but and labels.get("com.docker.compose.oneoff") == "True":
             continue
-        if of_release or (not but and project in (f"{app}-vhost", f"{app}-db")):
-            service = labels.get("com.docker.compose.service", "")
+        of_app = project in (f"{app}-vhost", f"{app}-db") or labels.get(OF_APP) == app
+        if of_release or (not but and of_app):
+            service = "db" if OF_APP in labels else labels.get("com.docker.compose.service", "")
             found.append((_turn(service), container["Names"][0].lstrip("/")))
     return [name for _, name in sorted(found)]
 
@@ -240,9 +235,9 @@ def networks(text: str | list[str]) -> list[str]:
     return found
 
 
-def release_advice(log: str) -> str:
+def release_advice(log: str, internet: bool = True) -> str:
     """Say what to do about the errors in a log."""
-    found = []
+    found = outside_advice(log, internet)
     for pattern, text in ADVICE.items():
         match = re.search(pattern, log)
         if match:

@@ -14,6 +14,7 @@ import idna
 import yaml
 from module_utils.paths import SERVER_DIR
 from module_utils.releases import LINKS
+from module_utils.services import Service, is_true, service_secrets
 from module_utils.site import site_of
 
 ROLE = Path(__file__).parents[2] / "roles" / "app"
@@ -35,7 +36,6 @@ RANGES = {
     "port": (1, 65535),
 }
 # What Ansible takes for true.
-TRUE = ("y", "yes", "on", "1", "true", "t", "1.0")
 # Keys whose default is a variable of the inventory.
 INHERITED = {"memory_mb": "app_memory_mb", "tls": "tls"}
 # Keys that affect only the edge or the jobs, so a new value makes no new release. Of the source
@@ -74,7 +74,8 @@ def has_postgres(entry: Mapping[str, Any]) -> bool:
 def required_secrets(entry: Mapping[str, Any]) -> list[str]:
     """List the secrets that an app requires."""
     key = [] if entry.get("dockerfile") else ["SECRET_KEY"]
-    return key + (["POSTGRES_PASSWORD"] if has_postgres(entry) else [])
+    key += ["POSTGRES_PASSWORD"] if has_postgres(entry) else []
+    return key + service_secrets(entry)
 
 
 def is_git(source: str) -> bool:
@@ -151,6 +152,8 @@ class App:
     upload_mb: int
     memory_mb: int
     database: str
+    internet: bool
+    services: list[Any]
     volumes: list[str]
     packages: list[str]
     build_packages: list[str]
@@ -226,6 +229,11 @@ class App:
         return f"{SERVER_DIR}/apps/{self.name}"
 
     @property
+    def used_services(self) -> list[Service]:
+        """Services of the entry, also those of other apps that it uses."""
+        return [Service.of(given) for given in self.services]
+
+    @property
     def mounts(self) -> list[dict[str, str]]:
         """
         Volumes, each with its ``name`` and its ``path`` in the container.
@@ -295,18 +303,26 @@ class App:
         dict of str to str
             All secrets by name. A ``DATABASE_URL`` in `given` wins over the derived one.
         """
-        url = {}
+        url: dict[str, str] = {}
+        for service in self.used_services:
+            urls = service.urls(given).items()
+            url |= {name: value for name, value in urls if name not in self.environment}
         if self.database == "postgres" and "POSTGRES_PASSWORD" in given:
             password = quote(str(given["POSTGRES_PASSWORD"]), safe="")
-            url = {"DATABASE_URL": f"postgresql://{self.name}:{password}@db:5432/{self.name}"}
+            url["DATABASE_URL"] = f"postgresql://{self.name}:{password}@db:5432/{self.name}"
         elif self.database == "sqlite":
-            url = {"DATABASE_URL": "sqlite:////data/app.db"}
+            url["DATABASE_URL"] = "sqlite:////data/app.db"
         return {**url, **given}
 
     def shared_secrets(self, given: Collection[str]) -> list[str]:
-        """List the secrets that the database shares, which a rollback must not change."""
+        """List the secrets that database and services share, which a rollback must not change."""
         is_ours = self.database == "postgres" and "DATABASE_URL" not in given
-        return ["DATABASE_URL", "POSTGRES_PASSWORD"] if is_ours else []
+        found = ["DATABASE_URL", "POSTGRES_PASSWORD"] if is_ours else []
+        # A secret that the vault lacks is not derived, and one that it has wins.
+        for service in self.used_services:
+            found += [name for name in service.url_names if name not in given]
+            found += [name for name in service.secrets if name in given]
+        return sorted(dict.fromkeys(found))
 
     def variables(self, secrets: Collection[str]) -> dict[str, Any]:
         """
@@ -383,7 +399,7 @@ def _converted(value: Any, option: Mapping[str, Any]) -> Any:
     if kind == "int":
         return None if value is None else int(str(value).strip())
     if kind == "bool":
-        return str(value).strip().lower() in TRUE
+        return is_true(value, default=False)
     if kind in ("list", "dict"):
         return _plain(value or {"list": [], "dict": {}}[kind])
     return "" if value is None else str(value)

@@ -44,6 +44,11 @@ options:
     type: list
     elements: str
     default: []
+  reach:
+    description: Servers to connect to, each as HOST:PORT.
+    type: list
+    elements: str
+    default: []
   directory:
     description: URL of an ACME directory to request.
     type: str
@@ -114,6 +119,10 @@ resolved:
 directory:
   description: Why the ACME directory does not answer, or an empty string.
   type: str
+  returned: always
+reached:
+  description: For each HOST:PORT why a connection failed, or an empty string.
+  type: dict
   returned: always
 directory_in_use:
   description: Whether the edge requests certificates from this directory already.
@@ -284,6 +293,27 @@ def resolve(names: list[str], seconds: float = 8) -> dict[str, dict[str, Any]]:
     return dict(found)
 
 
+def reach(targets: list[str], seconds: float = 8) -> dict[str, str]:
+    """Connect to servers in parallel, each as ``HOST:PORT``; return why that failed."""
+    found = dict.fromkeys(targets, "timed out")
+
+    def ask(target: str) -> None:
+        host, _, port = target.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+            found[target] = ""
+        except (OSError, UnicodeError, ValueError) as error:
+            found[target] = getattr(error, "strerror", "") or str(error)
+
+    threads = [threading.Thread(target=ask, args=(t,), daemon=True) for t in targets]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return dict(found)
+
+
 def directory_error(url: str, bundle: str) -> str:
     """Return why an ACME directory cannot be used; empty if it can."""
     context = ssl.create_default_context()
@@ -337,6 +367,7 @@ def main() -> None:
             "ports": {"type": "list", "elements": "int", "required": True},
             "domains": {"type": "list", "elements": "str", "default": []},
             "apps": {"type": "list", "elements": "str", "default": []},
+            "reach": {"type": "list", "elements": "str", "default": []},
             "directory": {"type": "str", "default": ""},
             "bundle": {"type": "str", "default": ""},
             "root": {"type": "path", "default": SERVER_DIR},
@@ -360,6 +391,7 @@ def main() -> None:
         postgres={app: postgres_version(volumes, app) for app in wanted["apps"]},
         certified=[d for d in wanted["domains"] if os.access(certificates / f"{d}.crt", os.R_OK)],
         resolved=resolve([d for d in wanted["domains"] if not re.search(r"[^a-z0-9.-]", d)]),
+        reached=reach(wanted["reach"]),
         directory=directory_error(directory, wanted["bundle"]) if directory else "",
         directory_in_use=bool(directory) and directory in compose,
     )

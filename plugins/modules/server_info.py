@@ -177,6 +177,7 @@ def describe(container: dict[str, Any]) -> dict[str, Any]:
         "service": labels.get("com.docker.compose.service", ""),
         "once": labels.get("com.docker.compose.oneoff") == "True",
         "app": labels.get("flask-vps.app", ""),
+        "services_of": labels.get("flask-vps.services-of", ""),
         "release": labels.get("flask-vps.release", ""),
         "state": state["Status"],
         "health": (state.get("Health") or {}).get("Status", ""),

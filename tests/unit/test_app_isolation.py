@@ -505,7 +505,7 @@ def test_the_numbers_file_is_whole_or_old(tmp_path: Path) -> None:
 
 def test_a_rollback_without_facts_closes_a_network_that_it_makes() -> None:
     """An operator may have pruned unused networks."""
-    tasks = yaml.safe_load((ROOT / "roles/app/tasks/deploy/storage.yml").read_text())
+    tasks = yaml.safe_load((ROOT / "roles/app/tasks/deploy/networks.yml").read_text())
     [close] = [task for task in tasks if "Close the server" in task["name"]]
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined)  # noqa: S701
     environment.tests["changed"] = lambda result: result["changed"]
@@ -517,6 +517,9 @@ def test_a_rollback_without_facts_closes_a_network_that_it_makes() -> None:
     ):
         assert when(__app_network={"changed": True}, ansible_facts=facts) is closed
         assert when(__app_network={"changed": False}, ansible_facts=facts) is False
+        # The network with the way out, too.
+        networks = {"__app_network": {"changed": False}, "__app_way_out": {"changed": True}}
+        assert when(**networks, ansible_facts=facts) is closed
 
 
 @pytest.mark.parametrize("file", ["deploy/prepare.yml", "remove/kept.yml"])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checks import outside
 
 FILE = Path(__file__).parents[2] / "roles/docker/files/isolate"
 
@@ -46,6 +47,26 @@ def test_bridges_are_those_of_our_own_networks() -> None:
     found = isolate.bridges([DEFAULT, EDGE, network("shop-backend"), *foreign], ["shop"])
     assert found == ([f"br-{'e' * 12}", f"br-{'s' * 12}"], "docker7")
     assert isolate.bridges([], []) == ([], "")
+
+
+def subnets(*texts: str) -> dict[str, Any]:
+    return {"IPAM": {"Config": [{"Subnet": text, "Gateway": "x"} for text in texts]}}
+
+
+def test_ways_out_are_those_of_our_own_apps() -> None:
+    networks = [
+        network("internet-of-shop", **subnets("10.1.0.0/24")),
+        network("shop-internet", **subnets("10.2.0.0/24", "fd00:1::/64")),
+        network("wiki-internet", IPAM={"Config": None}),
+        network("none", Driver="null", IPAM={}),
+        # Docker gives a network any addresses that it is told to, public ones too.
+        network("lan", Driver="macvlan", **subnets("203.0.113.0/24")),
+    ]
+    out, inside = isolate.ways_out(networks, ["shop"])
+    assert out == [f"br-{'s' * 12}"]
+    assert inside == ["10.1.0.0/24", "10.2.0.0/24", "203.0.113.0/24", "fd00:1::/64"]
+    of_apps, _ = isolate.bridges([network("shop-internet")], ["shop"])
+    assert of_apps == out
 
 
 def test_resolvers_are_those_that_containers_can_ask() -> None:
@@ -88,10 +109,44 @@ def test_builds_reach_resolvers_and_what_the_operator_names() -> None:
     assert places[-1] < forward.index("192.168.0.0/16")
 
 
+def test_a_way_out_leads_to_nothing_private_unless_the_operator_says_so() -> None:
+    text = table(
+        of_apps=["br-a", "br-i"],
+        of_internet=["br-i"],
+        dns=["10.0.0.2"],
+        subnets=["10.213.1.0/24", "203.0.113.0/24"],
+        apps_reach=["10.0.0.0/8"],
+    )
+    forward = text.partition("chain forward")[2]
+    rules = [line.strip() for line in forward.splitlines() if '"br-i"' in line]
+    order = [
+        "ct state established,related accept",
+        'oifname "br-i" accept',
+        "ip daddr { 10.0.0.2/32 } meta l4proto { tcp, udp } th dport 53 accept",
+        # Also if the operator has named a network around them.
+        "ip daddr { 10.213.1.0/24, 203.0.113.0/24 } counter reject",
+        "ip daddr { 10.0.0.0/8 } accept",
+        "ip daddr { 10.0.0.0/8, 100.64.0.0/10",
+        "ip6 daddr { fc00::/7",
+    ]
+    assert len(rules) == len(order)
+    for rule, part in zip(rules, order, strict=True):
+        assert part in rule
+    # The server's own addresses are the input chain's.
+    assert 'iifname { "br-a", "br-i" } counter reject' in text.partition("chain forward")[0]
+    assert '"br-a"' not in forward
+    # Negative control: without such a network there is no rule for one.
+    assert "203.0.113.0/24" not in table(subnets=["203.0.113.0/24"])
+
+
 @pytest.mark.parametrize("address", ["169.254.169.254", "100.100.100.200", "192.0.0.192"])
 def test_metadata_is_private(address: str) -> None:
     networks = map(isolate.ipaddress.ip_network, isolate.PRIVATE)
     assert any(isolate.ipaddress.ip_address(address) in network for network in networks)
+
+
+def test_preflight_knows_what_the_rules_close() -> None:
+    assert [str(network) for network in outside.PRIVATE] == list(isolate.PRIVATE)
 
 
 def test_other_tables_are_left_alone() -> None:
@@ -126,6 +181,7 @@ def test_what_nft_refuses_is_named_without_the_rules(
         {},
         {"of_apps": [], "of_builds": ""},
         {"dns": ["10.0.0.2", "fd00::2"], "reach": ["10.1.0.0/16", "fd01::/64"], "ports": [25]},
+        {"of_internet": ["br-i", "br-j"], "subnets": ["10.2.0.0/24", "10.2.0.0/16", "fd02::/64"]},
     ],
 )
 def test_nft_takes_the_table(given: dict[str, Any], tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ print(server.recv(65536).decode())
 def test_app_speaks_uwsgis_own_protocol_on_3031(site: Site) -> None:
     """Source of the packet format: uwsgi-docs.readthedocs.io, "The uwsgi Protocol"."""
     web = json.loads(site.on_server("docker", "inspect", site.container("-web-")))[0]
-    (network,) = web["NetworkSettings"]["Networks"].values()
+    network = web["NetworkSettings"]["Networks"]["my_flask_webpage-backend"]
     answer = site.on_server("python3", "-c", ASK_UWSGI, network["IPAddress"], site.domain)
     assert answer.startswith("HTTP/1.1 200 ")
 

@@ -83,6 +83,17 @@ def test_the_servers_own_ports_are_what_the_table_closes(site: Site) -> None:
     assert site.request().status == 200
 
 
+def test_the_table_closes_private_networks_to_an_app_with_a_way_out(site: Site) -> None:
+    route = json.loads(site.on_server("ip", "-json", "-4", "route", "show", "default"))[0]
+    targets = [(route["gateway"], 22), (METADATA, 80)]
+    closed = json.loads(hostile.run_inside(site, knock(targets)))
+    assert set(closed.values()) == {"EHOSTUNREACH"}, closed
+    # Negative control: without our table the app's requests leave the server.
+    with table_away(site):
+        opened = json.loads(hostile.run_inside(site, knock(targets[:1])))
+    assert set(opened.values()) != {"EHOSTUNREACH"}
+
+
 def test_builds_reach_neither_the_server_nor_private_networks(site: Site) -> None:
     route = json.loads(site.on_server("ip", "-json", "-4", "route", "show", "default"))[0]
     # The server's own addresses, its gateway, and the provider's metadata service.
