@@ -84,15 +84,22 @@ def test_files_are_left_to_the_server(serving: Any, tmp_path: Path) -> None:
         assert body is file
     _, body = answer(serving.Guard(app_of(body=[b"x"]), watch, over_http=False), {})
     assert body == [b"x"]
-    assert watch.open == {}
+    _, body = answer(serving.Guard(app_of(body=(b"x", b"y")), watch, over_http=False), {})
+    assert len(watch.begun) == 1
+    assert list(body) == [b"x", b"y"]
+    body.close()
+    assert (watch.open, watch.begun) == ({}, set())
 
 
 LATE = """
 import signal, sys, threading, time
 import flask_vps_serving as serving
-serving.LATER_SECONDS, serving.GRACE_SECONDS = 0, 1
+serving.LATER_SECONDS, serving.GRACE_SECONDS = 0, 5
 signal.signal(signal.SIGTERM, lambda *_: print("stops", flush=True))
 guard = serving.Guard(lambda e, s: work(e), serving.Watch(1, signal.SIGTERM), over_http=False)
+def other():
+    ask("/parts")
+    print("other finished", flush=True)
 def work(environ):
     if environ["PATH_INFO"] == "/parts":
         return (time.sleep(0.7) or b"x" for _ in range(4))
@@ -100,22 +107,26 @@ def work(environ):
         time.sleep(9)
     return iter([b"x"])
 def ask(path, pause=0, **more):
-    for part in guard({"REQUEST_METHOD": "GET", "PATH_INFO": path, **more}, None):
+    body = guard({"REQUEST_METHOD": "GET", "PATH_INFO": path, **more}, None)
+    for part in body:
         time.sleep(pause)
+    getattr(body, "close", int)()
     print("answered", path, flush=True)
 ask("/parts")
 ask("/slow-client", pause=2.5)
 threading.Thread(target=ask, args=["/late"], kwargs=eval(sys.argv[1]), daemon=True).start()
-time.sleep(4)
+time.sleep(float(sys.argv[2]))
+threading.Thread(target=other, daemon=True).start()
+time.sleep(6)
 print("still runs", flush=True)
 """
 
 
 @pytest.mark.parametrize(("more", "ends"), [({}, True), ({"HTTP_UPGRADE": "websocket"}, False)])
 def test_a_worker_whose_request_is_late_ends(more: dict[str, str], ends: bool) -> None:
-    """Neither long streams nor slow clients nor WebSockets count as late."""
+    """Neither long streams nor slow clients nor WebSockets count as late; others finish."""
     done = subprocess.run(
-        [sys.executable, "-c", LATE, repr(more)],
+        [sys.executable, "-c", LATE, repr(more), "0.5"],
         env={**os.environ, "PYTHONPATH": str(RUNTIME)},
         capture_output=True,
         text=True,
@@ -123,7 +134,8 @@ def test_a_worker_whose_request_is_late_ends(more: dict[str, str], ends: bool) -
     )
     said = done.stdout.splitlines()
     assert said[:2] == ["answered /parts", "answered /slow-client"], done.stderr
-    assert said[2:] == (["stops"] if ends else ["still runs"])
+    finished = ["answered /parts", "other finished"]
+    assert said[2:] == (["stops", *finished] if ends else [*finished, "still runs"])
     assert ("GET /late took longer than timeout_seconds (1)" in done.stderr) == ends
     assert (done.returncode == 1) == ends
 

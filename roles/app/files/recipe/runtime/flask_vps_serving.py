@@ -80,7 +80,9 @@ class Watch:
     def __init__(self, seconds: int, stop: signal.Signals) -> None:
         self.seconds = seconds
         self.stop = stop
+        # The requests that the app works on, with their limits; and all that have not ended.
         self.open: dict[object, tuple[float, str]] = {}
+        self.begun: set[object] = set()
         self.pid = 0
 
     def begin(self, request: object, name: str) -> None:
@@ -102,16 +104,20 @@ class Watch:
             beat(self.seconds + LATER_SECONDS + GRACE_SECONDS)
             time.sleep(1)
             now = time.monotonic()
-            late = [name for limit, name in dict(self.open).values() if limit < now]
+            late = {key: name for key, (limit, name) in self.open.copy().items() if limit < now}
             if late:
                 self._end_process(late)
 
-    def _end_process(self, late: list[str]) -> None:
-        for name in late:
+    def _end_process(self, late: dict[object, str]) -> None:
+        for name in late.values():
             said = f"HARAKIRI: {name} took longer than timeout_seconds ({self.seconds})."
             print(said, "A new worker takes over.", file=sys.stderr, flush=True)
+        # The server takes no more requests with this process.
         os.kill(os.getpid(), self.stop)
-        time.sleep(GRACE_SECONDS)
+        end = time.monotonic() + GRACE_SECONDS
+        time.sleep(1)
+        while self.begun - set(late) and time.monotonic() < end:
+            time.sleep(0.1)
         os._exit(1)
 
 
@@ -140,21 +146,29 @@ class Guard:
         def begin(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
             return start_response(status, _marked(headers), *error)
 
-        if self.watch is None or "HTTP_UPGRADE" in environ:
+        if self.watch is None:
             return self.app(environ, begin)
         request = object()
+        self.watch.begun.add(request)
+        if "HTTP_UPGRADE" in environ:
+            try:
+                return self.app(environ, begin)
+            finally:
+                self.watch.begun.discard(request)
         name = f"{environ.get('REQUEST_METHOD')} {environ.get('PATH_INFO')}"
         self.watch.begin(request, name)
         try:
             body = self.app(environ, begin)
         except BaseException:
             self.watch.end(request)
+            self.watch.begun.discard(request)
             raise
         wrapper = environ.get("wsgi.file_wrapper")
         is_file = isinstance(wrapper, type) and isinstance(body, wrapper)
         if is_file or hasattr(body, "read") or isinstance(body, list | tuple):
             # The server sends it by itself, files by sendfile.
             self.watch.end(request)
+            self.watch.begun.discard(request)
             return body
         return Body(body, self.watch, request, name)
 
@@ -191,6 +205,7 @@ class Body:
                 self.body.close()
         finally:
             self.watch.end(self.request)
+            self.watch.begun.discard(self.request)
 
 
 class AsyncGuard:
