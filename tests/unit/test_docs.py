@@ -250,6 +250,7 @@ def test_the_readme_maps_what_there_is() -> None:
 
 def test_each_threat_names_tests_that_exist() -> None:
     folders = {"": "tests/unit/", "hostile/": "molecule/hostile/tests/", "app/tests/": "app/tests/"}
+    folders["apps/"] = "molecule/apps/tests/"
     folders |= {f"{name}/": f"images/{name}/tests/" for name in ("acme-companion", "nginx-proxy")}
     page = (ROOT / "docs/security.md").read_text().partition("## Networks")[0]
     rows = re.findall(r"^\| (?!threat|---)(.*) \|$", page, re.MULTILINE)
