@@ -82,9 +82,11 @@ def test_servers_load_what_the_module_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, made: object, server: str
 ) -> None:
     (tmp_path / "foreign.py").write_text(
-        "def create_app(a, debug=True): return (a, debug)\n"
-        "application = 'default'\n"
-        "class Web: create_app = staticmethod(create_app); app = 'app'\n"
+        "class Made(tuple):\n    def __call__(self): ...\n"
+        "class Text(str):\n    def __call__(self): ...\n"
+        "def create_app(a, debug=True): return Made((a, debug))\n"
+        "application = Text('default')\n"
+        "class Web: create_app = staticmethod(create_app); app = Text('app')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "foreign", raising=False)
@@ -114,6 +116,10 @@ def test_servers_load_what_the_module_names(
         ("OSError: [Errno 30] Read-only file system: '/app/instance'", "writes to /app/instance"),
         ("sqlite3.OperationalError: unable to open database file", "database: sqlite"),
         ("KeyError: 'MAIL_SERVER'", "lacks the variable MAIL_SERVER"),
+        (
+            "Traceback ...\nImportError: `module` names app, which shop does not have",
+            "`module` must name",
+        ),
     ],
 )
 def test_a_log_is_explained(log: str, advice: str) -> None:

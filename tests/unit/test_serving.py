@@ -172,8 +172,8 @@ def test_apps_of_the_other_kind_and_socket_io_with_processes_are_refused(
 ) -> None:
     (tmp_path / "kinds.py").write_text(
         "class Async:\n    async def __call__(self, scope, receive, send): ...\n"
-        "class Flask:\n    def wsgi_app(self, e, s): ...\n"
-        "quart, flask = Async(), Flask()\n"
+        "class Flask:\n    def wsgi_app(self, e, s): ...\n    __call__ = wsgi_app\n"
+        "quart, flask, nothing = Async(), Flask(), None\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(TypeError, match="set `server: asgi`"):
@@ -182,6 +182,8 @@ def test_apps_of_the_other_kind_and_socket_io_with_processes_are_refused(
         serving.asgi("kinds:flask", 60, 1)
     with pytest.raises(ImportError, match="`module` names app, which kinds does not have"):
         serving.wsgi("kinds:app", 60, 1)
+    with pytest.raises(TypeError, match="`module` names kinds:nothing, which is not callable"):
+        serving.wsgi("kinds:nothing", 60, 1)
     assert serving.wsgi("kinds:flask", 60, 2)
     monkeypatch.setitem(sys.modules, "flask_socketio", serving)
     assert serving.wsgi("kinds:flask", 60, 1)

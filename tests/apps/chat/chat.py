@@ -1,5 +1,6 @@
 """An app with Flask-SocketIO, a stream, and a view that takes as long as one asks."""
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from flask import Flask, Response, jsonify, request
 from flask_socketio import SocketIO, emit
 
 app = Flask(__name__)
+app.secret_key = os.environ["SECRET_KEY"]
 socketio = SocketIO(app)
 
 

@@ -40,7 +40,10 @@ def load(module: str) -> Any:
     name = re.split(r"\W", target, maxsplit=1)[0]
     if not hasattr(found, name):
         raise ImportError(f"`module` names {name}, which {path} does not have")
-    return eval(target, vars(found))  # noqa: S307  # preflight has checked it
+    app = eval(target, vars(found))  # noqa: S307  # preflight has checked it
+    if not callable(app):
+        raise TypeError(f"`module` names {module}, which is not callable")
+    return app
 
 
 def wsgi(module: str, seconds: int, processes: int, server: str = "uwsgi") -> Guard:
