@@ -7,10 +7,11 @@ from typing import Any
 import jinja2
 import pytest
 import yaml
+from checks.apps import check_apps
 from checks.own_image import check_own_image
 from checks.report import Finding
 from checks.serve import check_serve
-from module_utils.app import App, required_secrets
+from module_utils.app import App, entry_options, required_secrets
 
 ROLE = Path(__file__).parents[2] / "roles/app"
 
@@ -287,3 +288,28 @@ def test_the_relay_tells_the_edge_not_to_buffer_streams(kind: str, prefix: str) 
     assert "add_header X-Accel-Buffering $stream_buffering always;" in relay
     # The edge answers 504 before the relay gives up.
     assert f"{prefix}_read_timeout 315s;" in relay
+
+
+@pytest.mark.parametrize(
+    ("entry", "wrong"),
+    [
+        ({"server": "gunicron"}, ["server"]),
+        ({"server": True}, ["server"]),
+        ({"server": "gunicorn", "worker_class": "eventlet"}, ["worker_class"]),
+        ({"timeout_seconds": "60s"}, ["timeout_seconds"]),
+        ({"timeout_seconds": 0}, ["timeout_seconds"]),
+        ({"timeout_seconds": 3601}, ["timeout_seconds"]),
+        ({"writable": "/app/var"}, ["writable"]),
+        ({"read_only": "perhaps"}, ["read_only"]),
+        ({"build_args": ["A=1"]}, ["build_args"]),
+        ({"image": "shop:1", "port": None, "source": None, "module": None}, ["port"]),
+        ({"image": "shop:1", "port": 80, "source": None, "module": None}, []),
+        ({"timeout_seconds": 3600, "server": "asgi", "read_only": "yes"}, []),
+    ],
+)
+def test_preflight_names_what_is_wrong(
+    entry: dict[str, Any], wrong: list[str], source: Path
+) -> None:
+    whole = {"name": "shop", "domains": ["shop.test"], "module": "shop:app", "source": str(source)}
+    given = {key: value for key, value in {**whole, **entry}.items() if value is not None}
+    assert places(check_apps([given], entry_options(), public_ca=False, tls="acme")) == wrong
