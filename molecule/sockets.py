@@ -2,14 +2,14 @@
 
 import os
 import socket
-from contextlib import closing
+from typing import Self
 
 from conftest import Site
 
 TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
 
 
-class WebSocket(closing):
+class WebSocket:
     """An open WebSocket to a site, over TLS."""
 
     def __init__(self, site: Site, path: str, seconds: float = 20) -> None:
@@ -27,7 +27,6 @@ class WebSocket(closing):
         """
         self.socket: socket.socket = site.connect().sock
         self.socket.settimeout(seconds)
-        super().__init__(self.socket)
         host = f"{site.domain}:{site.https_port}"
         head = [f"GET {path} HTTP/1.1", f"Host: {host}", f"Origin: https://{host}"]
         head += ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"]
@@ -37,6 +36,14 @@ class WebSocket(closing):
         while not answer.endswith(b"\r\n\r\n"):
             answer += self._read(1)
         self.status = int(answer.split()[1])
+
+    def __enter__(self) -> Self:
+        """Return the WebSocket."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connection."""
+        self.socket.close()
 
     def send(self, text: str, kind: int = TEXT) -> None:
         """Send a message of at most 125 bytes, masked as clients must."""

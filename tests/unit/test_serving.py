@@ -189,6 +189,10 @@ def test_apps_of_the_other_kind_and_socket_io_with_processes_are_refused(
     assert serving.wsgi("kinds:flask", 60, 1)
     with pytest.raises(RuntimeError, match="set `processes: 1`"):
         serving.wsgi("kinds:flask", 60, 2)
+    monkeypatch.setitem(sys.modules, "engineio.async_drivers.gevent", serving)
+    assert serving.wsgi("kinds:flask", 60, 1, "gevent")
+    with pytest.raises(RuntimeError, match="set `worker_class: gevent`"):
+        serving.wsgi("kinds:flask", 60, 1, "gthread")
 
 
 # -- shell lines ----------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ def answer(scope: dict, body: bytes) -> tuple[int, list[tuple[bytes, bytes]], by
     found = ledger.app.test_client().open(
         scope["path"],
         method=scope["method"],
-        query_string=scope["query_string"],
+        query_string=scope["query_string"].decode(),
         data=body,
         content_type=headers.get("content-type"),
     )

@@ -53,6 +53,7 @@ def wsgi(module: str, seconds: int, processes: int, server: str = "uwsgi") -> Gu
         raise TypeError(f"{module} is an ASGI app: set `server: asgi`")
     if "flask_socketio" in sys.modules:
         _refuse_processes(processes)
+        _refuse_greenlets(server)
     # gunicorn itself ends a `sync` worker. In a `gevent` worker a request occupies no thread.
     watched = {"uwsgi": signal.SIGHUP, "gthread": signal.SIGTERM}
     watch = Watch(seconds, watched[server]) if server in watched else None
@@ -75,6 +76,17 @@ def _refuse_processes(processes: int) -> None:
         raise RuntimeError(
             f"Socket.IO does not work with {processes} processes: set `processes: 1`"
         )
+
+
+def _refuse_greenlets(server: str) -> None:
+    # Socket.IO takes the first of them that is installed, and would never answer in a thread.
+    for name in ("eventlet", "gevent"):
+        used = f"engineio.async_drivers.{name}" in sys.modules
+        if used and server in ("gthread", "sync"):
+            raise RuntimeError(
+                f"Socket.IO uses {name}, which does not work in threads: set "
+                "`worker_class: gevent` with gevent, or async_mode='threading' in the app"
+            )
 
 
 class Watch:
