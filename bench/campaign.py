@@ -133,10 +133,10 @@ class Campaign:
         print(f"{event.name}: {event.end - event.start:.1f} s, {event.succeeded}", flush=True)
         return event
 
-    def deploy(self, fault: str = "none") -> Event:
+    def deploy(self, fault: str = "none", *arguments: str) -> Event:
         """Change the source and deploy it."""
         self.change(fault)
-        event = self.play("deploy.yml")
+        event = self.play("deploy.yml", *arguments)
         event.name = "deploy" if fault == "none" else f"broken deploy: {fault}"
         return event
 

@@ -10,6 +10,7 @@ from module_utils.app import (
     INSTALLABLE,
     NAME,
     RANGES,
+    has_own_image,
     is_git,
     is_present,
     setting,
@@ -21,7 +22,9 @@ from module_utils.paths import SERVER_DIR
 from checks.domains import check_domains
 from checks.edge import edge_variables
 from checks.files import is_file, is_folder, local, within
+from checks.own_image import check_own_image
 from checks.report import UNKNOWN, Finding, nearest, shown_unless_secret
+from checks.serve import check_serve
 from checks.site_settings import check_settings
 from checks.spec import type_error
 
@@ -192,9 +195,12 @@ def _processes(entries: Any, where: str, options: dict[str, Any]) -> list[Findin
 
 def _required(app: dict[str, Any], where: str) -> list[Finding]:
     wanted = dict(REQUIRED)
-    if app.get("dockerfile"):
+    if has_own_image(app):
         del wanted["module"]
-        wanted["port"] = "Set it to the port that the container listens on; dockerfile needs it"
+        key = "image" if app.get("image") else "dockerfile"
+        wanted["port"] = f"Set it to the port that the container listens on; {key} needs it"
+    if app.get("image"):
+        del wanted["source"]
     return [
         Finding(f"{where}.{key}", "is missing", fix)
         for key, fix in wanted.items()
@@ -224,6 +230,7 @@ def check_entry(app: dict[str, Any], where: str) -> list[Finding]:
         if text and (error := check(text)):
             found.append(Finding(f"{where}.{key}", *error, value))
     found += _lists(app, where) + _environment(app, where)
+    found += check_serve(app, where) + check_own_image(app, where)
     source = app.get("source")
     if source not in (None, "") and not isinstance(source, dict | list):
         found += check_source(app, where)

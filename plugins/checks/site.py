@@ -405,7 +405,7 @@ def _builds(site: Site) -> list[Finding]:
         if not wanted or not isinstance(wanted, list):
             continue
         spot = f"{where}.build_secrets"
-        if not app.get("dockerfile"):
+        if not app.get("dockerfile") or app.get("image"):
             wrong = "has no effect without dockerfile"
             found.append(Finding(spot, wrong, "Remove it", wanted, warning=True))
         for name in wanted:

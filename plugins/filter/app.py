@@ -50,6 +50,7 @@ ADVICE = {
     # Only without a traceback: uWSGI's last line does not tell the two errors apart.
     (
         r"no python application found|unable to find \"application\"|unable to find .* callable"
+        r"|`module` names \S+, which"
         r"|'uwsgi_file__|\A(?!(?s:.*)Traceback)(?s:.*)callable not found or import error"
     ): (
         "`module` must name a file or package and the callable in it, such as my_app:app, or "

@@ -37,6 +37,8 @@ BANNER = re.compile(
             r"\.*gracefully killing|worker \d+ buried|goodbye to uWSGI|VACUUM: |SIG[\w/]+ received",
             r"WSGI app \d+ .* ready in ",
             r"(\[[^]]*\] )*\[INFO\] (Starting gunicorn|Listening|Using|Booting|Handling|Shut)",
+            r"(\[[^]]*\] )*\[INFO\] (Started server|Waiting for app|Application |Worker exiting)",
+            r"added /opt/flask-vps/? to pythonpath",
             r"INFO:\s+(Started |Waiting for app|Application |Uvicorn running|Finished |Shutting)",
             r"\d{4}/\d\d/\d\d [\d:]+ \[notice\]",
         ]

@@ -34,8 +34,17 @@ RANGES = {
     "upload_mb": (1, 65536),
     "memory_mb": (32, 1048576),
     "port": (1, 65535),
+    "timeout_seconds": (1, 3600),
 }
-# What Ansible takes for true.
+# PyPI's packages of each server; the role pins their versions.
+SERVER_PACKAGES = {
+    "uwsgi": ["uwsgi"],
+    "gunicorn": ["gunicorn"],
+    "gevent": ["gunicorn", "gevent", "packaging"],
+    "asgi": ["gunicorn", "uvicorn", "uvicorn-worker", "websockets"],
+}
+# After its requests have had their time to finish, a server gets this long to stop, in seconds.
+STOP_SECONDS = 15
 # Keys whose default is a variable of the inventory.
 INHERITED = {"memory_mb": "app_memory_mb", "tls": "tls"}
 # Keys that affect only the edge or the jobs, so a new value makes no new release. Of the source
@@ -71,9 +80,14 @@ def has_postgres(entry: Mapping[str, Any]) -> bool:
     return setting(entry, "database") == "postgres"
 
 
+def has_own_image(entry: Mapping[str, Any]) -> bool:
+    """Tell whether an app brings its own image; works on entries that are not checked yet."""
+    return bool(entry.get("dockerfile") or entry.get("image"))
+
+
 def required_secrets(entry: Mapping[str, Any]) -> list[str]:
     """List the secrets that an app requires."""
-    key = [] if entry.get("dockerfile") else ["SECRET_KEY"]
+    key = [] if has_own_image(entry) else ["SECRET_KEY"]
     key += ["POSTGRES_PASSWORD"] if has_postgres(entry) else []
     return key + service_secrets(entry)
 
@@ -161,6 +175,15 @@ class App:
     port: int | None
     protocol: str
     build_secrets: list[str]
+    build_args: dict[str, Any]
+    build_target: str
+    image: str
+    user: str
+    read_only: bool
+    writable: list[str]
+    server: str
+    worker_class: str
+    timeout_seconds: int
     tls: str
     certificate: str
     certificate_key: str
@@ -211,16 +234,16 @@ class App:
     @property
     def has_dockerfile(self) -> bool:
         """Whether the app has its own image, which listens on a port and not on a socket."""
-        return bool(self.dockerfile)
+        return bool(self.dockerfile or self.image)
 
     @property
     def kind(self) -> str:
-        """The protocol of a release's socket: ``http`` to the relay of an app's own image."""
-        return "http" if self.has_dockerfile else "uwsgi"
+        """The protocol of a release's socket: ``http`` to the relay of an own image, and others."""
+        return "uwsgi" if self.server == "uwsgi" and not self.has_dockerfile else "http"
 
     @property
-    def image(self) -> str:
-        """Repository of the app's images; the tag is a release's id."""
+    def repository(self) -> str:
+        """Repository of the app's images on the server; the tag is a release's id."""
         return f"flask-vps/{self.name}"
 
     @property
@@ -253,11 +276,49 @@ class App:
         """The part of the entry that a release is named after."""
         return {key: value for key, value in self.given.items() if key not in NOT_OF_RELEASE}
 
+    # -- its server -------------------------------------------------------------------------------
+
+    @property
+    def configuration(self) -> str:
+        """The file that configures a release's server, or the relay."""
+        if self.has_dockerfile:
+            return "relay.conf"
+        return "uwsgi.ini" if self.server == "uwsgi" else "gunicorn.conf.py"
+
+    @property
+    def server_packages(self) -> list[str]:
+        """Packages of the server, which the build adds to the app's dependencies."""
+        if self.has_dockerfile:
+            return []
+        key = self.server
+        if (self.server, self.worker_class) == ("gunicorn", "gevent"):
+            key = "gevent"
+        return SERVER_PACKAGES[key]
+
+    @property
+    def busy_at(self) -> int:
+        """With how many open requests no further one is answered; one may block an event loop."""
+        if self.server == "uwsgi" or (self.server, self.worker_class) == ("gunicorn", "gthread"):
+            return self.processes * self.threads
+        return self.processes if self.worker_class == "sync" and self.server != "asgi" else 1
+
+    @property
+    def stop_seconds(self) -> int:
+        """How long a release may take to stop."""
+        return self.timeout_seconds + STOP_SECONDS
+
+    @property
+    def owner(self) -> int | None:
+        """The user ID that owns secrets and volumes, if ``user`` sets it."""
+        return int(self.user.partition(":")[0]) if self.user else None
+
     # -- its build --------------------------------------------------------------------------------
 
     @property
     def source_needs(self) -> dict[str, list[str]]:
         """What the source must contain: for each variable, paths of which one is enough."""
+        if self.image:
+            return {}
         needs = {key: [getattr(self, key)] for key in ("dockerfile", "static")}
         needs = {key: paths for key, paths in needs.items() if paths[0]}
         if not self.has_dockerfile:
@@ -269,6 +330,8 @@ class App:
         """Secrets that the build may read; with an own Dockerfile, those in ``build_secrets``."""
         if not self.has_dockerfile:
             return list(BUILD_SECRETS)
+        if self.image:
+            return []
         return [name for name in BUILD_SECRETS if name in self.build_secrets]
 
     @property
@@ -276,16 +339,22 @@ class App:
         """
         The line of ``uwsgi.ini`` that loads the app.
 
-        uWSGI's ``module`` supports neither arguments nor dotted callables, which are loaded by
-        Python code instead.
+        Python code loads it, which guards its requests, and supports arguments of factories.
         """
-        path, _, target = self.module.partition(":")
-        if re.fullmatch(r"\w*(\(\))?", target):
-            return f"module = {self.module}"
-        name = re.split(r"\W", target, maxsplit=1)[0]
+        call = f"wsgi({self.module!r}, {self.timeout_seconds}, {self.processes})"
         # In uWSGI's files a percent sign begins a placeholder.
-        code = f"from {path} import {name}; application = {target}".replace("%", "%%")
-        return f"eval = {code}"
+        call = call.replace("%", "%%")
+        return f"eval = import flask_vps_serving; application = flask_vps_serving.{call}"
+
+    @property
+    def gunicorn_app(self) -> str:
+        """The app in gunicorn's notation: a call whose arguments are literals."""
+        if self.server == "asgi":
+            name, more = "asgi", ""
+        else:
+            name, more = "wsgi", f", {self.worker_class!r}"
+        values = f"{self.module!r}, {self.timeout_seconds}, {self.processes}"
+        return f"flask_vps_serving:{name}({values}{more})"
 
     # -- its secrets and variables ----------------------------------------------------------------
 
@@ -341,6 +410,7 @@ class App:
         found: dict[str, Any] = {
             "APP_ENV": "production",
             "TRUSTED_PROXY_HOPS": "1",
+            "HEALTH_BUSY": str(self.busy_at),
             "HEALTH_HOST": site_of(asdict(self))["host"],
             "HEALTH_PATH": self.health,
             "HOME": "/tmp",  # noqa: S108  # of the container
@@ -348,7 +418,14 @@ class App:
         }
         if self.module:
             found["FLASK_APP"] = self.module
+        commands = [process.get("command") for process in (*self.workers, *self.cron)]
+        if any("celery" in str(command) for command in commands):
+            # Its scheduler would write the file into the app's folder, which is read-only.
+            place = "/tmp/celerybeat-schedule"  # noqa: S108  # of the container
+            names = ("CELERY_BEAT_SCHEDULE", "CELERY_WORKER_SCHEDULE_FILENAME")
+            found |= dict.fromkeys(names, place)
         if self.has_dockerfile:
+            del found["HEALTH_BUSY"]
             # The image does not know which proxies to trust, or the port.
             found |= {"FORWARDED_ALLOW_IPS": "*", "PORT": str(self.port)}
         found |= {f"{name}_FILE": f"/run/secrets/{name}" for name in secrets}
@@ -377,18 +454,23 @@ class App:
         secrets = sorted(self.secrets(given or {}))
         return {
             "build_reads": self.build_reads,
+            "configuration": self.configuration,
             "dir": self.dir,
+            "gunicorn_app": self.gunicorn_app,
             "has_dockerfile": self.has_dockerfile,
-            "image": self.image,
             "is_git": is_git(self.source),
             "kind": self.kind,
             "link": LINKS[self.kind],
             "loader": self.loader,
             "mounts": self.mounts,
+            "owner": self.owner,
+            "repository": self.repository,
             "secrets": secrets,
+            "server_packages": self.server_packages,
             "shared_secrets": self.shared_secrets(given or {}),
             "site": site_of(asdict(self)) if self.domains else {},
             "source_needs": self.source_needs,
+            "stop_seconds": self.stop_seconds,
             "variables": self.variables(secrets) if self.domains else {},
         }
 

@@ -27,9 +27,10 @@ options:
     description:
       - V(answering) waits until the app gives any answer, even that its database is not ready.
       - V(healthy) waits until the app's health path answers with a status below 500.
+      - V(serving) is V(healthy), or has all workers busy with requests.
       - V(running) waits for O(seconds), and fails if a container stops meanwhile.
     type: str
-    choices: [answering, healthy, running]
+    choices: [answering, healthy, running, serving]
     required: true
   seconds:
     description: How long to wait, in seconds.
@@ -246,7 +247,9 @@ def wait(project: str, until: str, seconds: float) -> tuple[str, str]:
         if until != "running":
             for container in checked:
                 healthy, output, status = ask(container)
-                if healthy or (until == "answering" and status > 0):
+                # Without visitors, an app that gives no answer is not busy, but hangs.
+                is_well = healthy and (until == "serving" or not output.startswith("busy"))
+                if is_well or (until == "answering" and status > 0):
                     return "", ""
                 heard = output or heard
                 if status == 0 and SPINS in said(container):
@@ -269,7 +272,7 @@ def main() -> None:
             "project": {"type": "str", "required": True},
             "until": {
                 "type": "str",
-                "choices": ["answering", "healthy", "running"],
+                "choices": ["answering", "healthy", "running", "serving"],
                 "required": True,
             },
             "seconds": {"type": "float", "required": True},

@@ -1,5 +1,7 @@
 """The model of an app: what follows from an entry; and advice on logs."""
 
+import ast
+import importlib
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -64,36 +66,46 @@ def test_variables_of_an_entry_come_before_ours() -> None:
     assert shop(dockerfile="Dockerfile", port=80).variables([])["PORT"] == "80"
 
 
-@pytest.mark.parametrize("module", ["shop", "shop.wsgi:application", "shop:create_app()"])
-def test_uwsgi_loads_plain_modules_itself(module: str) -> None:
-    assert shop(module=module).loader == f"module = {module}"
-
-
 @pytest.mark.parametrize(
     ("module", "made"),
     [
+        ("foreign", "default"),
+        ("foreign:application", "default"),
         ("foreign:create_app('50 %', debug=False)", ("50 %", False)),
         ("foreign:create_app({'a;b': '#'})", ({"a;b": "#"}, True)),
         ("foreign:Web.create_app(1)", (1, True)),
         ("foreign:Web.app", "app"),
     ],
 )
-def test_other_callables_are_loaded_by_python(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, made: object
+@pytest.mark.parametrize("server", ["uwsgi", "gunicorn", "asgi"])
+def test_servers_load_what_the_module_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, made: object, server: str
 ) -> None:
     (tmp_path / "foreign.py").write_text(
-        "def create_app(a, debug=True): return (a, debug)\n"
-        "class Web: create_app = staticmethod(create_app); app = 'app'\n"
+        "class Made(tuple):\n    def __call__(self): ...\n"
+        "class Text(str):\n    def __call__(self): ...\n"
+        "def create_app(a, debug=True): return Made((a, debug))\n"
+        "application = Text('default')\n"
+        "class Web: create_app = staticmethod(create_app); app = Text('app')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "foreign", raising=False)
-    option, _, code = shop(module=module).loader.partition(" = ")
-    assert option == "eval"
-    names: dict[str, object] = {}
-    # uWSGI expands single percent signs, and reads two as one.
-    exec(code.replace("%%", "%"), names)  # noqa: S102
-    assert names["application"] == made
-    assert code.count("%") % 2 == 0
+    monkeypatch.syspath_prepend(ROOT / "roles/app/files/recipe/runtime")
+    app = shop(module=module, server=server, processes=1)
+    if server == "uwsgi":
+        option, _, code = app.loader.partition(" = ")
+        assert option == "eval"
+        assert code.count("%") % 2 == 0
+        names: dict[str, object] = {}
+        # uWSGI expands single percent signs, and reads two as one.
+        exec(code.replace("%%", "%"), names)  # noqa: S102
+        assert names["application"].app == made
+        return
+    # gunicorn calls the function with literal arguments.
+    path, _, call = app.gunicorn_app.partition(":")
+    called = ast.parse(call, mode="eval").body
+    function = getattr(importlib.import_module(path), called.func.id)
+    assert function(*map(ast.literal_eval, called.args)).app == made
 
 
 @pytest.mark.parametrize(
@@ -104,6 +116,10 @@ def test_other_callables_are_loaded_by_python(
         ("OSError: [Errno 30] Read-only file system: '/app/instance'", "writes to /app/instance"),
         ("sqlite3.OperationalError: unable to open database file", "database: sqlite"),
         ("KeyError: 'MAIL_SERVER'", "lacks the variable MAIL_SERVER"),
+        (
+            "Traceback ...\nImportError: `module` names app, which shop does not have",
+            "`module` must name",
+        ),
     ],
 )
 def test_a_log_is_explained(log: str, advice: str) -> None:
@@ -122,10 +138,12 @@ def test_volumes_of_two_apps_keep_apart() -> None:
 
 
 def test_a_dockerfile_mounts_no_cache_of_other_apps() -> None:
-    tasks = yaml.safe_load((ROOT / "roles/app/tasks/deploy/build.yml").read_text())
-    [block] = [task["block"] for task in tasks if "block" in task]
-    [build] = [task for task in block if "community.docker.docker_image_build" in task]
-    name = build["community.docker.docker_image_build"]["args"]["BUILDKIT_CACHE_MOUNT_NS"]
+    values = yaml.safe_load((ROOT / "roles/app/vars/main.yml").read_text())
+    name = values["__app_build_cache"]["BUILDKIT_CACHE_MOUNT_NS"]
+    # Arguments of the entry cannot replace it.
+    assert values["__app_build_args"].endswith(
+        "combine(app_entry.build_args, __app_build_cache) }}"
+    )
     shop = {"app_entry": {"name": "shop"}}
     assert jinja2.Template(name).render(**shop, __app_model={"has_dockerfile": True}) == "shop"
     # In our recipe only the installation of dependencies has a cache mount.

@@ -70,7 +70,8 @@ def test_a_run_is_written_down(job: Any, status: int, monkeypatch: Any, capsys: 
     # The record said that the job was running.
     assert json.loads((job.folder / "meanwhile").read_text())["ended"] is None
     assert f"--project-name shop-abc --file {job.folder}/apps/shop/releases/abc/" in calls(job)
-    assert "--name shop-job-tick web sh -c flask tick" in calls(job)
+    assert "--name shop-job-tick web sh -c for r in /usr/local/bin/run-line" in calls(job)
+    assert 'exec sh -c "$1" job flask tick' in calls(job)
     assert ("<3>Ended with exit code 3." in capsys.readouterr().out) == (status == 3)
 
 

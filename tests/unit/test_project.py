@@ -189,7 +189,16 @@ def test_renovate_finds_each_version_of_a_python_package() -> None:
         if name.startswith(("app/Dockerfile", "roles/", "scripts/")):
             for package, version in found_by(manager, name, file.read_text()).items():
                 found.setdefault(package, set()).add(version)
-    assert found.keys() == {"pdm", "pdm-backend", "uv", "uwsgi"}
+    servers = {
+        "uwsgi",
+        "gunicorn",
+        "gevent",
+        "packaging",
+        "uvicorn",
+        "uvicorn_worker",
+        "websockets",
+    }
+    assert found.keys() == {"pdm", "pdm-backend", "uv"} | servers
     # All places agree on a version.
     assert all(len(versions) == 1 for versions in found.values()), found
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Answer, Site, eventually
+from sockets import WebSocket
 
 from bench.campaign import FAULTS, Campaign, Event
 from bench.naive import Naive
@@ -267,3 +268,45 @@ def test_unhealthy_container_is_restarted(campaign: Campaign, site: Site) -> Non
     eventually(lambda: site.request("/"), seconds=60)
     journal = site.on_server("journalctl", "-u", "flask-vps-watchdog", "--no-pager")
     assert "which is unhealthy" in journal
+
+
+@pytest.mark.parametrize("server", ["gunicorn", "asgi"])
+def test_no_request_fails_with_another_server(campaign: Campaign, site: Site, server: str) -> None:
+    """The first deploy changes the server and the protocol; the second one changes neither."""
+    before = len(campaign.requests)
+    with campaign.load(RATE, slow_seconds=20):
+        for _ in range(2):
+            _succeeds(campaign.deploy("none", "-e", f"ledger_server={server}"))
+    requests = campaign.requests[before:]
+    assert len(requests) > RATE * 60
+    assert [r for r in requests if r.outcome != "ok"] == []
+    assert any(r.kind.startswith("slow") for r in requests)
+    assert campaign.lost_and_doubled() == ([], [])
+    assert f"release {campaign.number}" in site.request("/").body
+    web = next(n for n in site.containers() if n.startswith("ledger-") and n.endswith("web-1"))
+    # Negative control: it is another server.
+    assert "gunicorn" in site.on_server("docker", "top", web)
+
+
+def test_web_sockets_outlive_the_switch(campaign: Campaign, site: Site) -> None:
+    echoes: list[float] = []
+
+    def visit() -> None:
+        with WebSocket(site, "/echo") as visitor:
+            assert visitor.status == 101
+            while True:
+                visitor.send("still there?")
+                visitor.receive()
+                echoes.append(time.time())
+                time.sleep(1)
+
+    _succeeds(campaign.deploy("none", "-e", "ledger_server=asgi"))
+    with ThreadPoolExecutor(1) as visitors:
+        ended = visitors.submit(visit)
+        event = campaign.deploy("none", "-e", "ledger_server=asgi")
+        _succeeds(event)
+        assert isinstance(ended.exception(timeout=30), ConnectionError)
+    drain = next(at for at, task in event.tasks if "Let older releases finish" in task)
+    assert echoes[0] < drain
+    # It has as long as a request.
+    assert echoes[-1] - drain > 50
