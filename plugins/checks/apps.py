@@ -16,10 +16,14 @@ from module_utils.app import (
     volume_name,
     volume_path,
 )
+from module_utils.procfile import ProcfileError, complete, unread
 
+from checks.app_files import check_files
+from checks.databases import check_database
 from checks.domains import check_domains
 from checks.edge import edge_variables
 from checks.files import is_file, is_folder, local, within
+from checks.first_run import check_first_run
 from checks.report import UNKNOWN, Finding, nearest, shown_unless_secret
 from checks.spec import type_error
 
@@ -148,9 +152,13 @@ def _keys(app: dict[str, Any], where: str, options: dict[str, Any]) -> list[Find
             found.append(Finding(f"{where}.{key}", "is an unknown key", fix, shown))
         elif key in ("name", "command", "schedule", *REQUIRED) and value is None:
             continue  # reported as missing
-        elif key not in ("name", "environment") and (error := type_error(options[key], value)):
+        elif key not in ("name", "environment", "files") and (
+            error := type_error(options[key], value)
+        ):
             found.append(Finding(f"{where}.{key}", *error, value))
-        elif key == "environment" and (error := type_error(options[key], value, secret=True)):
+        elif key in ("environment", "files") and (
+            error := type_error(options[key], value, secret=True)
+        ):
             found.append(Finding(f"{where}.{key}", *error))
     return found
 
@@ -187,6 +195,18 @@ def _processes(entries: Any, where: str, options: dict[str, Any]) -> list[Findin
 
 def _required(app: dict[str, Any], where: str) -> list[Finding]:
     wanted = dict(REQUIRED)
+    if not app.get("module") and not app.get("dockerfile"):
+        text = procfile_of(app)
+        if is_git(str(app.get("source") or "")):
+            # It may have a Procfile, which is read once it is fetched.
+            del wanted["module"]
+        elif text is not None:
+            try:
+                complete(app, text)
+            except ProcfileError as error:
+                wrong = f"is missing, and the Procfile {error}"
+                return [Finding(f"{where}.module", wrong, wanted["module"])]
+            del wanted["module"]
     if app.get("dockerfile"):
         del wanted["module"]
         wanted["port"] = "Set it to the port that the container listens on; dockerfile needs it"
@@ -195,6 +215,28 @@ def _required(app: dict[str, Any], where: str) -> list[Finding]:
         for key, fix in wanted.items()
         if app.get(key) in (None, "")
     ]
+
+
+def procfile_of(app: dict[str, Any]) -> str | None:
+    """Read the Procfile of an app whose source is a folder of this machine; None without one."""
+    source = app.get("source")
+    if not isinstance(source, str) or not source or is_git(source):
+        return None
+    file = within(local(source), f"{app.get('folder') or ''}/Procfile".lstrip("/"))
+    if file is None or not is_file(file):
+        return None
+    return file.read_text(encoding="utf-8-sig", errors="replace")
+
+
+def _procfile(app: dict[str, Any], where: str) -> list[Finding]:
+    """Tell which lines of a Procfile are not used, because the entry names a module."""
+    text = procfile_of(app) if app.get("module") and not app.get("dockerfile") else None
+    lines = [name for name in unread(app, text or "") if name != "web"]
+    if not lines:
+        return []
+    wrong = f"is set, so the Procfile is not read, and its lines {', '.join(lines)} are not used"
+    fix = "Remove module to use the Procfile, or set init and workers (workers: [] for none)"
+    return [Finding(f"{where}.module", wrong, fix, app["module"], warning=True)]
 
 
 def check_entry(app: dict[str, Any], where: str) -> list[Finding]:
@@ -208,6 +250,7 @@ def check_entry(app: dict[str, Any], where: str) -> list[Finding]:
     checks = {
         "module": _module,
         "health": _health,
+        "setup": _init,
         "init": _init,
         "version": _one_line,
         "folder": _one_line,
@@ -219,6 +262,8 @@ def check_entry(app: dict[str, Any], where: str) -> list[Finding]:
         if text and (error := check(text)):
             found.append(Finding(f"{where}.{key}", *error, value))
     found += _lists(app, where) + _environment(app, where)
+    for rule in (check_first_run, check_files, check_database, _procfile):
+        found += rule(app, where)
     source = app.get("source")
     if source not in (None, "") and not isinstance(source, dict | list):
         found += check_source(app, where)
@@ -281,9 +326,14 @@ def _lists(app: dict[str, Any], where: str) -> list[Finding]:
         plain = "/" if path.strip("/") == "" else volume_path(path)
         if plain is None:
             wrong = "must be an absolute path of letters, digits, _ . and -"
-            fix = "Write a path in the container that starts with /, such as /data"
+            # A relative path in an app's code begins in /app.
+            below = volume_path(f"/app/{path}") if not path.startswith("/") else None
+            fix = f"Write a path in the container that starts with /, such as {below or '/data'}"
             found.append(Finding(f"{where}.volumes", wrong, fix, path))
-        elif plain in TAKEN_PATHS or plain.startswith(TAKEN_TREES):
+        elif plain in TAKEN_PATHS or (
+            # The instance folder of an installed app is below /opt/venv/var.
+            plain.startswith(TAKEN_TREES) and not plain.startswith("/opt/venv/var/")
+        ):
             fix = "Choose another folder, such as /data"
             found.append(Finding(f"{where}.volumes", "is reserved in the container", fix, path))
         elif owners.setdefault(volume_name(plain), plain) != plain:
