@@ -52,6 +52,8 @@ def write_advice(log: str, entry: Mapping[str, Any] | None = None) -> list[str]:
     wanted, beside = [], []
     for path, is_folder in written | missing:
         volume = volume_for(path, is_folder, str(entry.get("module") or ""))
+        if volume == path and not is_folder and entry.get("dockerfile"):
+            volume = None  # A file needs a link in the image.
         (wanted if volume else beside).append(volume or path)
     found = []
     names = ", ".join(path for path, _ in written)

@@ -36,8 +36,8 @@ ADVICE = {
         "DATABASE_URL, or add the file's folder to the `volumes` of the entry."
     ),
     r"unable to open database file": (
-        "SQLite could not create its file: set `database: sqlite` and use DATABASE_URL, or add the "
-        "file's folder to the `volumes` of the entry (Flask's instance folder is {instance})."
+        "SQLite could not create its file: set `database: sqlite` and use DATABASE_URL, or make "
+        "the file's folder a volume. For Flask's instance folder: `volumes: [{volumes}]`."
     ),
     r"No module named '(?P<name>pkg_resources|distutils)": (
         "{name} is no longer part of Python: add setuptools<81 to the app's list of dependencies."
@@ -350,10 +350,12 @@ def release_advice(
         enough = f"{memory} MB were not enough" if memory else "its memory was not enough"
         found.append(f"Killed: {enough}. Raise memory_mb, or lower processes.")
     found += write_advice(log, entry)
+    volumes = [*map(str, (entry or {}).get("volumes") or []), instance]
+    values = {"volumes": ", ".join(dict.fromkeys(volumes))}
     for pattern, text in ADVICE.items():
         match = re.search(pattern, log)
         if match:
-            found.append(text.format(**{"instance": instance, **match.groupdict(default="")}))
+            found.append(text.format(**values, **match.groupdict(default="")))
     return "\n".join(list(dict.fromkeys(found))[:ADVICE_LINES])
 
 

@@ -89,6 +89,8 @@ def postgres_image(image: str, version: int | str | None) -> str:
     """Choose the image of a major version, from the name of another version's."""
     if not version or image_major(image) == str(version):
         return image
-    name, _, tag = image.partition("@")[0].rpartition(":")
+    host, slash, last = image.partition("@")[0].rpartition("/")
+    name, _, tag = last.partition(":")
+    name = f"{host}{slash}{name}"
     # The minor version and the digest belong to the other image.
     return f"{name}:{version}{tag.partition('-')[1]}{tag.partition('-')[2]}"

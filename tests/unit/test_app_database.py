@@ -162,6 +162,7 @@ def test_keys_of_postgres_need_one() -> None:
         ("registry.test:5000/postgres:17.2-trixie", "15", "registry.test:5000/postgres:15-trixie"),
         ("postgres:17-trixie@sha256:abc", 17, "postgres:17-trixie@sha256:abc"),
         ("postgres:17-trixie", "", "postgres:17-trixie"),
+        ("registry.test:5000/postgres", "16", "registry.test:5000/postgres:16"),
         # The digest in a tag of an image that is built here is no version.
         ("flask-vps/postgres:3f17ab5c", "17", "flask-vps/postgres:3f17ab5c"),
     ],

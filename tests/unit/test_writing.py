@@ -50,6 +50,12 @@ def test_a_file_beside_the_code_gets_another_place(path: str) -> None:
     assert "volumes: [/app/data]" in text and "where no volume can be" in text
 
 
+def test_an_image_of_its_own_has_no_files_that_are_volumes() -> None:
+    assert "volumes: [/app/app.log]" not in advice(
+        "open()", "/app/app.log", dockerfile="Dockerfile"
+    )
+
+
 def test_volumes_that_an_app_has_stay() -> None:
     text = advice('os.mkdir("logs")', "logs", volumes=["/app/uploads"])
     assert "`volumes: [/app/uploads, /app/logs]`" in text
@@ -139,6 +145,7 @@ def test_errors_of_the_first_run_are_explained(log: str, said: str) -> None:
 
 def test_the_instance_folder_is_the_app_s_own() -> None:
     log = "sqlite3.OperationalError: unable to open database file"
-    assert "is /app/src/instance" in release_advice(log, {}, "/app/src/instance")
+    said = release_advice(log, {"volumes": ["/app/x"]}, "/app/src/instance")
+    assert "`volumes: [/app/x, /app/src/instance]`" in said
     failed = Path(__file__).parents[2] / "roles/app/tasks/deploy/report_failed.yml"
     assert "release_advice(app_entry, instance)" in failed.read_text()
