@@ -16,6 +16,8 @@ from ansible.plugins.action import ActionBase
 # Ansible loads each plugin alone; the code they share is in the folders beside theirs.
 sys.path.append(str(Path(__file__).parents[1]))
 from checks import host as server_rules
+from checks.apps import procfile_of
+from checks.databases import check_connections
 from checks.domains import domain_error, redirects
 from checks.files import is_file, local
 from checks.memory import limits, postgres_memory
@@ -24,6 +26,7 @@ from checks.report import HIDDEN, SECRET_NAME, UNKNOWN, Finding, quote
 from checks.site import Site, check_address, check_site, concerning
 from checks.ssh import ssh_advice
 from checks.throwaway import check_names, known_names
+from checks.yaml_traps import yaml_traps
 from module_utils.app import (
     INHERITED,
     NAME,
@@ -32,6 +35,7 @@ from module_utils.app import (
     entry_options,
     has_postgres,
 )
+from module_utils.procfile import complete
 from module_utils.services import is_true
 
 ROOT = Path(__file__).parents[2]
@@ -67,10 +71,12 @@ class ActionModule(ActionBase):
         reached = [] if address else self._reach(name, given)
         self._templar.available_variables = given | {"ansible_facts": self._facts}
         site = self._site(given, specs)
-        found = concerning(site, self._broken + check_site(site)) + address + reached
+        found = self._broken + check_site(site) + self._traps(given)
+        found = concerning(site, found) + address + reached
         if self._facts and self._task.args.get("server_checked", True):
             found += self._look(name, given, site)
             found += _throwaway(site)
+            found += self._crowds(site, found)
         if all(finding.warning for finding in found):
             result["preflight_apps"] = self._completed(site)
             result["_ansible_verbose_override"] = True
@@ -83,7 +89,7 @@ class ActionModule(ActionBase):
         """Give every key of the chosen apps a value."""
         defaults = _role_defaults() | {"tls": "acme"}
         inherited = {name: site.get(name) or defaults[name] for name in INHERITED.values()}
-        return [App.from_entry(app, inherited).entry() for app in site.chosen]
+        return [App.from_entry(_filled(app), inherited).entry() for app in site.chosen]
 
     # -- values -----------------------------------------------------------------------------------
 
@@ -225,6 +231,7 @@ class ActionModule(ActionBase):
                 ports=ports,
                 dns=str(dns),
                 postgres=defaults["postgres"],
+                versions=_versions(apps),
                 apps=[str(app.get("name")) for app in site.entries],
                 resolves=resolves,
                 ca=ca,
@@ -250,6 +257,31 @@ class ActionModule(ActionBase):
         postgres = site.get("postgres_memory_mb", postgres_memory(memory, site.entries))
         return limits(site.entries, site.get("app_memory_mb", defaults["app_memory_mb"]), postgres)
 
+    def _traps(self, given: dict[str, Any]) -> list[Finding]:
+        """Look for values in the inventory's files that YAML reads differently than written."""
+        folder = Path(given.get("inventory_dir") or "/dev/null")
+        files = [
+            file
+            for pattern in ("*.y*ml", "group_vars/**/*.y*ml", "host_vars/**/*.y*ml")
+            for file in sorted(folder.glob(pattern))
+            if is_file(file)
+        ]
+        found = []
+        for file in files:
+            try:
+                found += yaml_traps(self._read(str(file)).decode())
+            except (OSError, ValueError):
+                continue  # Ansible itself reports files that it cannot read.
+        return found
+
+    def _crowds(self, site: Site, found: list[Finding]) -> list[Finding]:
+        """Compare connections with the memory of databases, once the entries are valid."""
+        if not all(finding.warning for finding in found):
+            return []
+        memory = int(self._facts.get("memtotal_mb") or 0)
+        postgres = site.get("postgres_memory_mb", postgres_memory(memory, site.entries))
+        return check_connections(site.apps, int(postgres))
+
     def _defaults(self, site: Site) -> dict[str, Any]:
         """Return what the roles use where the inventory sets nothing."""
         values = _role_defaults()
@@ -261,6 +293,18 @@ class ActionModule(ActionBase):
         major = server_rules.postgres_major(image)
         ports = [site.get(n, values.get(n)) for n in ("proxy_http_port", "proxy_https_port")]
         return {"ports": ports, "postgres": major, "app_memory_mb": values["app_memory_mb"]}
+
+
+def _filled(app: dict[str, Any]) -> dict[str, Any]:
+    """Complete an entry from its Procfile, if its source is on this machine."""
+    text = procfile_of(app)
+    return app if text is None else complete(app, text)
+
+
+def _versions(apps: list[dict[str, Any]]) -> dict[str, int]:
+    """List the apps that choose a version of Postgres."""
+    chosen = {str(app["name"]): str(app.get("postgres_version") or "") for app in apps}
+    return {name: int(version) for name, version in chosen.items() if version.isdigit()}
 
 
 def _throwaway(site: Site) -> list[Finding]:

@@ -18,10 +18,14 @@ from module_utils.app import (
     volume_path,
 )
 from module_utils.paths import SERVER_DIR
+from module_utils.procfile import ProcfileError, complete, unread
 
+from checks.app_files import check_files
+from checks.databases import check_database
 from checks.domains import check_domains
 from checks.edge import edge_variables
 from checks.files import is_file, is_folder, local, within
+from checks.first_run import check_first_run
 from checks.own_image import check_own_image
 from checks.report import UNKNOWN, Finding, nearest, shown_unless_secret
 from checks.serve import check_serve
@@ -40,7 +44,7 @@ REQUIRED = {
     "module": "Set it to the WSGI callable, such as my_app:app or my_app:create_app()",
 }
 # Keys whose values may be secrets, if only by mistake.
-UNSHOWN = ("environment", "basic_auth")
+UNSHOWN = ("environment", "basic_auth", "files")
 # Names of this project's images, and of what every Postgres has.
 TAKEN_NAMES = {
     *("edge", "base", "python", "nginx", "docker-gen", "nginx-proxy", "acme-companion", "pebble"),
@@ -199,6 +203,18 @@ def _required(app: dict[str, Any], where: str) -> list[Finding]:
         del wanted["module"]
         key = "image" if app.get("image") else "dockerfile"
         wanted["port"] = f"Set it to the port that the container listens on; {key} needs it"
+    elif not app.get("module"):
+        text = procfile_of(app)
+        if is_git(str(app.get("source") or "")):
+            # It may have a Procfile, which is read once it is fetched.
+            del wanted["module"]
+        elif text is not None:
+            try:
+                complete(app, text)
+            except ProcfileError as error:
+                wrong = f"is missing, and the Procfile {error}"
+                return [Finding(f"{where}.module", wrong, wanted["module"])]
+            del wanted["module"]
     if app.get("image"):
         del wanted["source"]
     return [
@@ -206,6 +222,28 @@ def _required(app: dict[str, Any], where: str) -> list[Finding]:
         for key, fix in wanted.items()
         if app.get(key) in (None, "")
     ]
+
+
+def procfile_of(app: dict[str, Any]) -> str | None:
+    """Read the Procfile of an app whose source is a folder of this machine; None without one."""
+    source = app.get("source")
+    if not isinstance(source, str) or not source or is_git(source):
+        return None
+    file = within(local(source), f"{app.get('folder') or ''}/Procfile".lstrip("/"))
+    if file is None or not is_file(file):
+        return None
+    return file.read_text(encoding="utf-8-sig", errors="replace")
+
+
+def _procfile(app: dict[str, Any], where: str) -> list[Finding]:
+    """Tell which lines of a Procfile are not used, because the entry names a module."""
+    text = procfile_of(app) if app.get("module") and not has_own_image(app) else None
+    lines = [name for name in unread(app, text or "") if name != "web"]
+    if not lines:
+        return []
+    wrong = f"is set, so the Procfile is not read, and its lines {', '.join(lines)} are not used"
+    fix = "Remove module to use the Procfile, or set init and workers (workers: [] for none)"
+    return [Finding(f"{where}.module", wrong, fix, app["module"], warning=True)]
 
 
 def check_entry(app: dict[str, Any], where: str) -> list[Finding]:
@@ -219,6 +257,7 @@ def check_entry(app: dict[str, Any], where: str) -> list[Finding]:
     checks = {
         "module": _module,
         "health": _health,
+        "setup": _init,
         "init": _init,
         "version": _one_line,
         "folder": _one_line,
@@ -230,7 +269,9 @@ def check_entry(app: dict[str, Any], where: str) -> list[Finding]:
         if text and (error := check(text)):
             found.append(Finding(f"{where}.{key}", *error, value))
     found += _lists(app, where) + _environment(app, where)
-    found += check_serve(app, where) + check_own_image(app, where)
+    rules = (check_serve, check_own_image, check_first_run, check_files, check_database, _procfile)
+    for rule in rules:
+        found += rule(app, where)
     source = app.get("source")
     if source not in (None, "") and not isinstance(source, dict | list):
         found += check_source(app, where)
@@ -293,9 +334,14 @@ def _lists(app: dict[str, Any], where: str) -> list[Finding]:
         plain = "/" if path.strip("/") == "" else volume_path(path)
         if plain is None:
             wrong = "must be an absolute path of letters, digits, _ . and -"
-            fix = "Write a path in the container that starts with /, such as /data"
+            # A relative path in an app's code begins in /app.
+            below = volume_path(f"/app/{path}") if not path.startswith("/") else None
+            fix = f"Write a path in the container that starts with /, such as {below or '/data'}"
             found.append(Finding(f"{where}.volumes", wrong, fix, path))
-        elif plain in TAKEN_PATHS or plain.startswith(TAKEN_TREES):
+        elif plain in TAKEN_PATHS or (
+            # The instance folder of an installed app is below /opt/venv/var.
+            plain.startswith(TAKEN_TREES) and not plain.startswith("/opt/venv/var/")
+        ):
             fix = "Choose another folder, such as /data"
             found.append(Finding(f"{where}.volumes", "is reserved in the container", fix, path))
         elif owners.setdefault(volume_name(plain), plain) != plain:

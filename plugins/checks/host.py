@@ -41,6 +41,8 @@ class Server:
         Whether a domain that does not resolve is an ``error`` or a ``warning``.
     postgres : int or None
         Major version of the image; None when its tag does not show it.
+    versions : dict of str to int
+        Major version of Postgres of each app that chooses one.
     apps : list of str
         Names of all apps of the inventory, absent ones too.
     resolves : set of str
@@ -58,6 +60,7 @@ class Server:
     ports: list[int] = field(default_factory=lambda: [80, 443])
     dns: str = "error"
     postgres: int | None = None
+    versions: dict[str, int] = field(default_factory=dict)
     apps: list[str] = field(default_factory=list)
     resolves: set[str] = field(default_factory=set)
     ca: str = ""
@@ -177,10 +180,12 @@ def _engine(server: Server) -> list[Finding]:
 def _postgres(server: Server) -> list[Finding]:
     found = []
     for app, version in server.seen["postgres"].items():
-        if version and server.postgres and version.split(".")[0] != str(server.postgres):
-            wrong = f"was made by Postgres {version}, but the image is {server.postgres}"
+        wanted = server.versions.get(app, server.postgres)
+        if version and wanted and version.split(".")[0] != str(wanted):
+            wrong = f"was made by Postgres {version}, but the image is {wanted}"
             fix = (
-                f"Keep an image of major version {version} (images_registry.postgres), "
+                f"Keep an image of major version {version} (images_registry.postgres, or "
+                "postgres_version of the app), "
                 "or dump the database, move the volume away and restore"
             )
             found.append(Finding(f"{server.name}: volume {app}-db_data", wrong, fix))

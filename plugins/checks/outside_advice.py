@@ -5,7 +5,7 @@ import re
 LOOKUP = re.compile(
     r"Temporary failure in name resolution|Name or service not known|could not translate host name"
     r"|No address associated with hostname|NameResolutionError|Name does not resolve"
-    r"|nodename nor servname|getaddrinfo|gaierror|EAI_AGAIN|ENOTFOUND",
+    r"|nodename nor servname|getaddrinfo|gaierror|(?-i:EAI_AGAIN|ENOTFOUND)",
     re.IGNORECASE,
 )
 # Where messages of libraries name the host.

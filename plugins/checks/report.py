@@ -95,6 +95,13 @@ def shown_unless_secret(name: str, value: Any) -> Any:
     return HIDDEN if SECRET_NAME.search(name) else value
 
 
+def kind_of(value: Any) -> str:
+    """Name the type of a value; Ansible's own classes are named after Python's."""
+    kinds = (bool, int, float, dict, list)
+    fits = (kind.__name__ for kind in kinds if isinstance(value, kind))
+    return next(fits, type(value).__name__.lstrip("_"))
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return the known name that was probably meant, or an empty string."""
     close = get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)

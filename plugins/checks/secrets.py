@@ -6,7 +6,7 @@ from typing import Any
 
 from module_utils.app import has_postgres, required_secrets
 
-from checks.report import UNKNOWN, Finding
+from checks.report import UNKNOWN, Finding, kind_of
 
 LENGTH = 32
 MAKE = (
@@ -76,9 +76,12 @@ def _check_value(secret: Any, place: str, strong: bool, examples: Collection[str
     if secret is None or secret == "":
         return [Finding(place, "is missing", MAKE)]
     if not isinstance(secret, str):
-        wrong = f"is not text but {type(secret).__name__.lstrip('_')}"
-        return [Finding(place, wrong, "Put the value in quotes")]
-    if error := control_error(secret):
+        wrong = f"is not text but {kind_of(secret)}"
+        block = isinstance(secret, dict | list)
+        fix = "Write the text as a block after |" if block else "Put the value in quotes"
+        return [Finding(place, wrong, fix)]
+    # Keys of programs may have several lines, such as PEM and JSON.
+    if error := control_error(secret, multiline=not strong):
         return [Finding(place, *error)]
     plain = re.sub(r"[^a-z0-9]", "", secret.lower())
     if not secret.strip():
@@ -98,8 +101,10 @@ def _check_value(secret: Any, place: str, strong: bool, examples: Collection[str
 
 def control_error(secret: str, multiline: bool = False) -> tuple[str, str] | None:
     """Find control characters in a secret; a `multiline` one may contain line breaks."""
-    if multiline:
-        secret = secret.replace("\r\n", "\n").replace("\n", "")
+    lines = secret.replace("\r\n", "\n").rstrip("\n").split("\n")
+    if multiline and len(lines) > 1:
+        # JSON may be indented by tabs.
+        secret = "".join(lines).replace("\t", "")
     if secret.rstrip("\r\n") != secret:
         fix = "Write it in quotes on one line; a block ('|') ends with a line break, '|-' does not"
         return "ends with a line break", fix

@@ -11,7 +11,9 @@ from module_utils.acme import DIRECTORIES, directory
 from module_utils.services import is_true
 
 from checks.apps import check_apps, present
+from checks.capacity import check_capacity
 from checks.certificates import check_certificate
+from checks.databases import check_versions
 from checks.domains import PLACEHOLDERS, shared_domains
 from checks.files import is_file, is_folder, local
 from checks.host import postgres_major
@@ -148,6 +150,9 @@ def check_site(site: Site) -> list[Finding]:
     found += shared_domains(sorted(apps, key=lambda pair: pair[1] in site.chosen)) + _names(site)
     found += _secrets(site) + _acme(site) + _images(site) + _files(site) + _engine(site)
     found += _builds(site) + _logins(site) + _services(site)
+    found += check_versions(site.apps, str(site.get("images_source", "debian")))
+    for where, app in site.apps:
+        found += check_capacity(app, where, site.get("app_memory_mb", 512))
     for where, app in site.apps if site.certificates_checked else []:
         if site.tls(app) == "own":
             found += check_certificate(app, where, site.read, site.now)

@@ -111,7 +111,7 @@ def check_names(
     prefixes = (*(f"{role}_" for role in roles), *SITE_PREFIXES)
     found = []
     for name in sorted(set(given) - set(known) - ROLE_FACTS):
-        if name.startswith("_"):
+        if name.startswith("_") or _is_own_secret(name, given):
             continue
         if name in RENAMED:
             new = RENAMED[name]
@@ -125,6 +125,14 @@ def check_names(
             shown = shown_unless_secret(name, given[name])
             found.append(Finding(name, "is an unknown variable", fix, shown))
     return found
+
+
+def _is_own_secret(name: str, given: dict[str, Any]) -> bool:
+    """Tell whether a secret of the operator's own is used by another variable, such as ``apps``."""
+    if not name.startswith("vault_"):
+        return False
+    use = re.compile(rf"\{{[{{%][^}}]*\b{re.escape(name)}\b")
+    return any(use.search(repr(value)) for other, value in given.items() if other != name)
 
 
 def _alike(name: str, near: str) -> bool:

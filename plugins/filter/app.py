@@ -13,29 +13,34 @@ from ansible.errors import AnsibleFilterError
 # Ansible loads each plugin alone; the code they share is in the folders beside theirs.
 sys.path.append(str(Path(__file__).parents[1]))
 from checks.outside_advice import outside_advice
-from module_utils.app import App
+from checks.writing import write_advice
+from module_utils.app import INHERITED, App
+from module_utils.procfile import ProcfileError, complete
+from module_utils.services import is_true
 
 # Workers and jobs stop after the containers that take requests, and before the database.
 FIRST_TO_STOP = ("vhost", "relay", "web")
 LAST_TO_STOP = ("db",)
 OF_APP = "flask-vps.services-of"
 
-WRITES = (
-    "The app writes to {path}, but its file system is read-only. Add that path or a folder above "
-    "it to the `volumes` of its entry to keep the files; /tmp is writable, but is not kept."
+# What the kernel, servers and this project say when a process was killed for want of memory.
+KILLED = re.compile(r"ran out of memory|exit code 137|killed by signal 9|Perhaps out of memory")
+# How long a list of advice is.
+ADVICE_LINES = 4
+MIGRATES = (
+    "Several processes of the app migrate or create the same database while they load. Let one do "
+    "it: move that out of the import into a command, named by `init` (each release) or `setup` "
+    "(once), or set `processes: 1` with more threads."
 )
 # Usual causes of errors in the log of a release that did not start.
 ADVICE = {
-    r"Read-only file system: b?['\"]?(?P<path>[^'\"\s]+)": WRITES,
-    # The messages of shells and their commands.
-    r"(?P<path>[^'\"\s]+)['\"]?: Read-only file system\s*(?:\n|\Z)": WRITES,
     r"attempt to write a readonly database": (
         "SQLite's file is in a folder that the app cannot write to: set `database: sqlite` and use "
         "DATABASE_URL, or add the file's folder to the `volumes` of the entry."
     ),
     r"unable to open database file": (
-        "SQLite could not create its file: set `database: sqlite` and use DATABASE_URL, or add the "
-        "file's folder to the `volumes` of the entry (Flask's instance folder is /app/instance)."
+        "SQLite could not create its file: set `database: sqlite` and use DATABASE_URL, or make "
+        "the file's folder a volume. For Flask's instance folder: `volumes: [{volumes}]`."
     ),
     r"No module named '(?P<name>pkg_resources|distutils)": (
         "{name} is no longer part of Python: add setuptools<81 to the app's list of dependencies."
@@ -72,16 +77,45 @@ ADVICE = {
         "changes it."
     ),
     r"No module named 'psycopg2'": (
-        "DATABASE_URL is for Postgres, so the app needs psycopg2 in its list of dependencies."
+        "DATABASE_URL is for Postgres, so the app needs psycopg2 in its list of dependencies; if "
+        "it has psycopg instead, set `database_url_scheme: postgresql+psycopg`."
+    ),
+    r"The asyncio extension requires an async driver": (
+        "Name the driver in the address: `database_url_scheme: postgresql+asyncpg`, or "
+        "sqlite+aiosqlite."
+    ),
+    r"no pq wrapper available|libpq library not found": (
+        "psycopg needs a library: add libpq5 to `packages`, or psycopg[binary] to the list of "
+        "dependencies."
+    ),
+    (
+        r"permission denied to create extension \"(?P<name>[^\"]+)\""
+        r"|extension \"(?P<other>[^\"]+)\" is not available"
+    ): "Name the extension in the entry, which creates it: `extensions: [{name}{other}]`.",
+    r"too many clients already|remaining connection slots are reserved": (
+        "The app opens more connections than its processes and threads explain: lower the pool's "
+        "size (pool_size and max_overflow of SQLAlchemy), which counts for each process."
+    ),
+    r"can't start new thread": (
+        "The app starts more threads than its container may have: lower `threads`, or let the app "
+        "start fewer of its own."
+    ),
+    (
+        r"OperationalError\)?:? (table \S+ already exists|duplicate column|database is locked)"
+        r"|UNIQUE constraint failed: alembic_version"
+        r"|unique constraint \"pg_(type_typname_nsp|class_relname_nsp)_index\""
+    ): MIGRATES,
+    r"no such table: (?P<name>\S+)|relation \"(?P<other>[^\"]+)\" does not exist": (
+        "The table {name}{other} does not exist: name the command that creates the tables in "
+        "`init` (each release, such as flask db upgrade) or in `setup` (once)."
+    ),
+    r"Unable to load configuration file \([^)]*\): '(?:/app/)?(?P<path>[^']+)'": (
+        "The app reads a configuration file that its source lacks: bring it with "
+        '`files: {{{path}: "{{{{ vault_NAME }}}}"}}`, with the content in the vault.'
     ),
     r"Permission denied: b?['\"]?(?P<path>[^'\"\s]+)": (
         "The app runs as its own user, which may not open {path}. If it writes there, add the "
         "path to `volumes`."
-    ),
-    # Git leaves out the folder of a log, because it is empty in the source.
-    r"No such file or directory: b?['\"](?P<path>[^'\"\n]+\.log(\.\d+)?)['\"]": (
-        "The folder of {path} is not in the app's image, as git keeps no empty folders: add it to "
-        "the `volumes` of the entry, or log to stderr, which `docker logs` shows."
     ),
 }
 
@@ -109,9 +143,60 @@ def app_secret_values(entry: dict[str, Any], secrets: dict[str, str]) -> dict[st
     return App.from_entry(entry).secrets(secrets)
 
 
+def app_secret_files(
+    entry: dict[str, Any], secrets: dict[str, str], releases: list[dict[str, Any]]
+) -> list[dict[str, str]]:
+    """List the secrets with the files to write them to, also in the forms of other releases."""
+    app = App.from_entry(entry)
+    found = [
+        {"key": key, "file": app.secret_files(secrets)[key], "value": value}
+        for key, value in app.secrets(secrets).items()
+    ]
+    for record in releases:
+        # A rollback must find the address with today's password in the form that it expects.
+        other = App.from_entry({"name": app.name, **record.get("entry", {})})
+        if other.database == "postgres" and "DATABASE_URL" in app.shared_secrets(secrets):
+            form = {
+                "key": "DATABASE_URL",
+                "file": other.secret_files(secrets)["DATABASE_URL"],
+                "value": other.secrets(secrets)["DATABASE_URL"],
+            }
+            found += [form] if form not in found else []
+    return found
+
+
 def app_release_keys(entry: dict[str, Any]) -> dict[str, Any]:
     """Pick the part of an app's entry that a release is named after."""
     return App.from_entry(entry).release_keys
+
+
+def with_procfile(apps: list[dict[str, Any]], name: str, text: str) -> list[dict[str, Any]]:
+    """Complete the entry of one app from the Procfile in its source."""
+    found = []
+    for entry in apps:
+        if entry["name"] == name:
+            try:
+                given = complete(entry["given"], text)
+            except ProcfileError as error:
+                raise AnsibleFilterError(
+                    f"apps.{name}.module: is missing, and the Procfile {error}. Set module to the "
+                    "WSGI callable, such as my_app:app"
+                    if text
+                    else f"apps.{name}.module: is missing, and the source has no Procfile. Set it "
+                    "to the WSGI callable, such as my_app:app or my_app:create_app()"
+                ) from None
+            # The content of files is not needed again: given has their digests.
+            inherited = {INHERITED[key]: entry[key] for key in INHERITED}
+            entry = App.from_entry(given, inherited).entry()
+        found.append(entry)
+    return found
+
+
+def exec_path(image: dict[str, Any]) -> str:
+    """Put the folder of the commands that get the app's secrets before an image's PATH."""
+    variables = dict(line.split("=", 1) for line in image["Config"].get("Env") or [] if "=" in line)
+    usual = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    return f"/opt/flask-vps/exec:{variables.get('PATH') or usual}"
 
 
 def containers_of(containers: list[dict[str, Any]], app: str, but: str = "") -> list[str]:
@@ -236,14 +321,40 @@ def networks(text: str | list[str]) -> list[str]:
     return found
 
 
-def release_advice(log: str, internet: bool = True) -> str:
-    """Say what to do about the errors in a log."""
-    found = outside_advice(log, internet)
+def release_advice(
+    log: str, entry: dict[str, Any] | None = None, instance: str = "/app/instance"
+) -> str:
+    """
+    Say what to do about the errors in a log.
+
+    Parameters
+    ----------
+    log : str
+        The reason of the failure, and what the app has printed.
+    entry : dict, optional
+        The app's completed entry.
+    instance : str, optional
+        Flask's instance folder of the app.
+
+    Returns
+    -------
+    str
+        One sentence or more on each known error; empty if none is known.
+    """
+    found = []
+    if KILLED.search(log):
+        memory = (entry or {}).get("memory_mb")
+        enough = f"{memory} MB were not enough" if memory else "its memory was not enough"
+        found.append(f"Killed: {enough}. Raise memory_mb, or lower processes.")
+    found += write_advice(log, entry)
+    found += outside_advice(log, is_true((entry or {}).get("internet"), default=True))
+    volumes = [*map(str, (entry or {}).get("volumes") or []), instance]
+    values = {"volumes": ", ".join(dict.fromkeys(volumes))}
     for pattern, text in ADVICE.items():
         match = re.search(pattern, log)
         if match:
-            found.append(text.format(**match.groupdict(default="")))
-    return "\n".join(dict.fromkeys(found))
+            found.append(text.format(**values, **match.groupdict(default="")))
+    return "\n".join(list(dict.fromkeys(found))[:ADVICE_LINES])
 
 
 class FilterModule:
@@ -256,11 +367,14 @@ class FilterModule:
             "app_configuration": app_configuration,
             "app_derived": app_derived,
             "app_release_keys": app_release_keys,
+            "app_secret_files": app_secret_files,
             "app_secret_values": app_secret_values,
             "containers_of": containers_of,
+            "exec_path": exec_path,
             "moved_release": moved_release,
             "networks": networks,
             "release_advice": release_advice,
             "release_table": release_table,
             "rollback_target": rollback_target,
+            "with_procfile": with_procfile,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
@@ -53,7 +54,18 @@ NOT_OF_RELEASE = {
     *("source", "version", "folder", "state", "domains", "upload_mb"),
     *("tls", "certificate", "certificate_key", "cron"),
     *("redirect", "basic_auth", "basic_auth_except", "headers", "gzip", "nginx"),
+    # Of the app's first day, and of its database.
+    *("setup", "extensions", "locale", "postgres_version"),
 }
+# A volume with such a name is a file: the image has a link there, which leads into the volume.
+FILE_VOLUME = re.compile(r"/app/.*[^/]\.(log|db|sqlite3?)")
+FILES = "/opt/flask-vps/files"
+# A file's content in a completed entry, which is shown and recorded.
+CONTENT = re.compile(r"sha256:[0-9a-f]{64}")
+# How many SQLAlchemy opens at most in a process whose requests have no threads.
+POOLED_CONNECTIONS = 15
+# Connections of an administrator, of the superuser, and of a dump.
+SPARE_CONNECTIONS = 10
 
 
 @cache
@@ -155,6 +167,7 @@ class App:
     folder: str
     domains: list[str]
     module: str
+    setup: str
     init: str
     static: str
     health: str
@@ -163,11 +176,16 @@ class App:
     workers: list[dict[str, str]]
     cron: list[dict[str, str]]
     environment: dict[str, Any]
+    files: dict[str, str]
     upload_mb: int
     memory_mb: int
     database: str
     internet: bool
     services: list[Any]
+    database_url_scheme: str
+    extensions: list[str]
+    locale: str
+    postgres_version: int | None
     volumes: list[str]
     packages: list[str]
     build_packages: list[str]
@@ -227,7 +245,11 @@ class App:
             values[key] = _converted(value, option)
         for key in ("domains", "redirect"):
             values[key] = [ascii_domain(domain) for domain in values[key]]
-        return cls(**values, given=_plain(entry.get("given") or entry))
+        values["files"] = _digests(values["files"])
+        given = _plain(entry.get("given") or entry)
+        if isinstance(given.get("files"), dict):
+            given["files"] = _digests(given["files"])
+        return cls(**values, given=given)
 
     # -- what it is -------------------------------------------------------------------------------
 
@@ -267,8 +289,33 @@ class App:
         if self.database == "sqlite":
             paths.append("/data")
         return [
-            {"name": f"{self.name}.{volume_name(path)}", "path": path}
+            {
+                "name": f"{self.name}.{volume_name(path)}",
+                "path": f"{FILES}/{volume_name(path)}" if path in self.links else path,
+            }
             for path in dict.fromkeys(paths)
+        ]
+
+    @property
+    def links(self) -> dict[str, str]:
+        """Files that are volumes: where the app opens each, and where it is in its volume."""
+        paths = [volume_path(path) or path for path in self.volumes]
+        return {
+            path: f"{FILES}/{volume_name(path)}/{PurePosixPath(path).name}"
+            for path in ([] if self.has_dockerfile else paths)
+            if FILE_VOLUME.fullmatch(path)
+        }
+
+    @property
+    def brought(self) -> list[dict[str, str]]:
+        """Each of ``files``: its ``path``, its ``name`` on the server, its ``target``."""
+        return [
+            {
+                "path": path,
+                "name": f"{number}-{PurePosixPath(path).name}",
+                "target": str(PurePosixPath("/app") / path),
+            }
+            for number, path in enumerate(sorted(self.files))
         ]
 
     @property
@@ -296,9 +343,14 @@ class App:
         return SERVER_PACKAGES[key]
 
     @property
+    def has_threads(self) -> bool:
+        """Whether its server handles each request in a thread of its own."""
+        return self.server == "uwsgi" or (self.server, self.worker_class) == ("gunicorn", "gthread")
+
+    @property
     def busy_at(self) -> int:
         """With how many open requests no further one is answered; one may block an event loop."""
-        if self.server == "uwsgi" or (self.server, self.worker_class) == ("gunicorn", "gthread"):
+        if self.has_threads:
             return self.processes * self.threads
         return self.processes if self.worker_class == "sync" and self.server != "asgi" else 1
 
@@ -378,10 +430,26 @@ class App:
             url |= {name: value for name, value in urls if name not in self.environment}
         if self.database == "postgres" and "POSTGRES_PASSWORD" in given:
             password = quote(str(given["POSTGRES_PASSWORD"]), safe="")
-            url["DATABASE_URL"] = f"postgresql://{self.name}:{password}@db:5432/{self.name}"
+            scheme = self.database_url_scheme or "postgresql"
+            url["DATABASE_URL"] = f"{scheme}://{self.name}:{password}@db:5432/{self.name}"
         elif self.database == "sqlite":
-            url["DATABASE_URL"] = "sqlite:////data/app.db"
+            scheme = self.database_url_scheme or "sqlite"
+            url["DATABASE_URL"] = f"{scheme}:////data/app.db"
         return {**url, **given}
+
+    def secret_files(self, given: Collection[str]) -> dict[str, str]:
+        """
+        Name the file of each secret on the server.
+
+        All releases share the files of the database, and a release may expect the address of the
+        database in another form than the release after it, so each form has its own file.
+        """
+        form = f".{self.database_url_scheme}" if self.database_url_scheme else ""
+        shared = self.shared_secrets(given)
+        return {
+            name: name + (form if name == "DATABASE_URL" and name in shared else "")
+            for name in sorted(self.secrets(dict.fromkeys(given, "")))
+        }
 
     def shared_secrets(self, given: Collection[str]) -> list[str]:
         """List the secrets that database and services share, which a rollback must not change."""
@@ -414,6 +482,8 @@ class App:
             "HEALTH_HOST": site_of(asdict(self))["host"],
             "HEALTH_PATH": self.health,
             "HOME": "/tmp",  # noqa: S108  # of the container
+            # Bodies of requests and uploads are buffered here, on the disk.
+            "TMPDIR": "/var/tmp",  # noqa: S108
             "USER": self.name,
         }
         if self.module:
@@ -430,6 +500,26 @@ class App:
             found |= {"FORWARDED_ALLOW_IPS": "*", "PORT": str(self.port)}
         found |= {f"{name}_FILE": f"/run/secrets/{name}" for name in secrets}
         return found | self.environment
+
+    # -- its limits -------------------------------------------------------------------------------
+
+    @property
+    def pids(self) -> int:
+        """How many processes and threads its container may have, with room for commands."""
+        return max(200, self.processes * (self.threads + 2) + 100)
+
+    @property
+    def connections(self) -> int:
+        """
+        How many connections its database allows.
+
+        Each thread may hold one, each worker and job a few. The releases before and after a switch
+        are connected at the same time. In steps, so that few changes restart the database.
+        """
+        each = self.threads if self.has_threads else POOLED_CONNECTIONS
+        of_release = self.processes * each + 5 * len(self.workers)
+        wanted = 2 * of_release + 2 * len(self.cron) + SPARE_CONNECTIONS
+        return max(50, -(-wanted // 50) * 50)
 
     # -- for playbooks and templates --------------------------------------------------------------
 
@@ -453,18 +543,23 @@ class App:
         """
         secrets = sorted(self.secrets(given or {}))
         return {
+            "brought": self.brought,
             "build_reads": self.build_reads,
             "configuration": self.configuration,
+            "connections": self.connections,
             "dir": self.dir,
             "gunicorn_app": self.gunicorn_app,
             "has_dockerfile": self.has_dockerfile,
             "is_git": is_git(self.source),
             "kind": self.kind,
             "link": LINKS[self.kind],
+            "links": " ".join(f"{path}={target}" for path, target in self.links.items()),
             "loader": self.loader,
             "mounts": self.mounts,
             "owner": self.owner,
+            "pids": self.pids,
             "repository": self.repository,
+            "secret_files": self.secret_files(given or {}),
             "secrets": secrets,
             "server_packages": self.server_packages,
             "shared_secrets": self.shared_secrets(given or {}),
@@ -485,6 +580,16 @@ def _converted(value: Any, option: Mapping[str, Any]) -> Any:
     if kind in ("list", "dict"):
         return _plain(value or {"list": [], "dict": {}}[kind])
     return "" if value is None else str(value)
+
+
+def _digests(files: Mapping[str, Any]) -> dict[str, str]:
+    """Replace contents of files, which may be secret, by their digests."""
+    return {
+        str(path): str(content)
+        if CONTENT.fullmatch(str(content))
+        else f"sha256:{hashlib.sha256(str(content).encode()).hexdigest()}"
+        for path, content in files.items()
+    }
 
 
 def _plain(value: Any) -> Any:

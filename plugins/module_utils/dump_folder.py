@@ -11,7 +11,8 @@ from typing import Any
 
 from ansible.module_utils.database_engines import Engine
 from ansible.module_utils.docker_cli import RefusedError, need_room
-from ansible.module_utils.dumps import STAMP, age, parse_name, stale_dumps
+from ansible.module_utils.dumps import FILES_SUFFIX, STAMP, age, parse_name, stale_dumps
+from ansible.module_utils.sqlite_files import SqliteFiles
 
 
 class Dumps:
@@ -24,6 +25,11 @@ class Dumps:
         """List the dumps, the oldest first."""
         found = self.folder.iterdir() if self.folder.is_dir() else []
         return sorted(file.name for file in found if file.suffix == ".dump" and file.is_file())
+
+    def archives(self) -> list[str]:
+        """List the dumps of SQLite files in volumes, the oldest first."""
+        found = self.folder.iterdir() if self.folder.is_dir() else []
+        return sorted(f.name for f in found if f.name.endswith(FILES_SUFFIX) and f.is_file())
 
     def describe(self, name: str, now: datetime) -> dict[str, Any]:
         """Describe a dump without reading it."""
@@ -48,6 +54,11 @@ class Dumps:
                 raise RefusedError(f"dump=latest: {self.app} has no dump in {self.folder}")
             return self.folder / own[-1]
         file = Path(wanted) if wanted.startswith("/") else self.folder / wanted
+        if file.name.endswith(FILES_SUFFIX) and file.is_file():
+            raise RefusedError(
+                f"dump={wanted}: holds SQLite files of volumes, which are restored by hand: stop "
+                f"the app, then unpack it on the server, as docs/data.md describes"
+            )
         if not file.is_file():
             names = self.names()
             there = f"There are: {', '.join(reversed(names))}" if names else "There is none"
@@ -69,12 +80,7 @@ class Dumps:
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self.clean()
         need_room(self.folder, self._estimate(engine), f"A dump of {self.app}'s database")
-        while True:
-            now = datetime.now(UTC)
-            name = f"{now.strftime(STAMP)}-before-{reason}.dump"
-            if not (self.folder / name).exists():
-                break
-            time.sleep(0.2)
+        name, now = self._free_name(reason, ".dump")
         part = self.folder / f".{name}.part"
         try:
             engine.dump(part)
@@ -91,6 +97,38 @@ class Dumps:
         sync(self.folder)
         return self.describe(name, now)
 
+    def make_archive(self, files: SqliteFiles, reason: str) -> dict[str, Any]:
+        """Dump the SQLite files in an app's volumes; empty if there are none."""
+        sizes = files.sizes()
+        if not sizes:
+            return {}
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        need_room(self.folder, sum(sizes.values()), f"A dump of {self.app}'s SQLite files")
+        name, now = self._free_name(reason, FILES_SUFFIX)
+        part = self.folder / f".{name}.part"
+        try:
+            files.dump(part, sizes)
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+            part.rename(self.folder / name)
+        except (RefusedError, OSError) as error:
+            raise RefusedError(
+                f"The SQLite files of {self.app} could not be dumped: {error}"
+            ) from error
+        finally:
+            part.unlink(missing_ok=True)
+        sync(self.folder)
+        return self.describe(name, now)
+
+    def _free_name(self, reason: str, suffix: str) -> tuple[str, datetime]:
+        """Choose a name that no dump has yet, and return the time in it."""
+        while True:
+            now = datetime.now(UTC)
+            name = f"{now.strftime(STAMP)}-before-{reason}{suffix}"
+            if not (self.folder / name).exists():
+                return name, now
+            time.sleep(0.2)
+
     def _estimate(self, engine: Engine) -> int:
         """Estimate the size of the next dump, in bytes: at most twice the last one's."""
         size, last = engine.size(), self.names()[-1:]
@@ -99,17 +137,20 @@ class Dumps:
     def mark(self, reason: str) -> list[str]:
         """Mark the dumps from before a release as those of a failed one, in their names."""
         marked = []
-        for name in self.names():
+        for name in [*self.names(), *self.archives()]:
             dump = parse_name(name)
             if dump and dump.sort == "release" and dump.reason == reason:
-                file = self.folder / name
-                file.rename(file.with_name(f"{file.stem}-failed.dump"))
+                suffix = FILES_SUFFIX if name.endswith(FILES_SUFFIX) else ".dump"
+                failed = f"{name.removesuffix(suffix)}-failed{suffix}"
+                (self.folder / name).rename(self.folder / failed)
                 marked.append(name)
         return marked
 
     def prune(self, kept: int, days: int) -> list[str]:
         """Remove old dumps."""
-        stale = stale_dumps(self.names(), kept, days, datetime.now(UTC))
+        now = datetime.now(UTC)
+        stale = stale_dumps(self.names(), kept, days, now)
+        stale += stale_dumps(self.archives(), kept, days, now)
         for name in stale:
             (self.folder / name).unlink()
         return stale

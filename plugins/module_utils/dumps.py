@@ -9,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 STAMP = "%Y%m%dT%H%M%SZ"
 
-NAME = re.compile(r"(\d{8}T\d{6}Z)-before-([\w.-]+?)(-failed)?\.dump")
+# The name of a dump of SQLite files in volumes ends in this.
+FILES_SUFFIX = ".sqlite.tar"
+NAME = re.compile(rf"(\d{{8}}T\d{{6}}Z)-before-([\w.-]+?)(-failed)?(\.dump|{FILES_SUFFIX})")
 
 # A database that a restore replaced, or that an undone restore had put in place.
 REPLACED = re.compile(r".+[._](before|after)_(\d{8}t\d{6}z)")

@@ -12,17 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.database_engines import Engine, find_engine
+from ansible.module_utils.database_engines import Engine, find_engine, last_release
 from ansible.module_utils.database_restore import Restore, alone
 from ansible.module_utils.docker_cli import RefusedError
 from ansible.module_utils.dump_folder import Dumps
 from ansible.module_utils.dumps import OTHER_REASONS, REPLACED, show_size
+from ansible.module_utils.sqlite_files import SqliteFiles
 
 DOCUMENTATION = r"""
 module: database
 short_description: Dump and restore the database of an app
 description:
   - O(state=dumped) makes a dump and checks it. A dump gets its final name once it is complete.
+    SQLite files in other volumes of the app are dumped, too, into an archive of their own.
   - O(state=listed) lists the dumps, and the databases that a restore replaced.
   - O(state=pruned) notes which releases failed, and removes old dumps.
   - O(state=examined) fails if a dump cannot be restored.
@@ -102,6 +104,10 @@ dump:
   description: The dump that was made, examined or restored.
   type: dict
   returned: when O(state) is V(dumped), V(examined), V(prepared) or V(swapped)
+archive:
+  description: The dump of SQLite files in other volumes; empty if there are none.
+  type: dict
+  returned: when O(state) is V(dumped)
 dumps:
   description: All dumps, the latest first.
   type: list
@@ -170,19 +176,31 @@ class Work:
             )
         return Restore(self.options["app"], self.dir, self.engine, self.dumps)
 
+    @cached_property
+    def files(self) -> SqliteFiles:
+        """The SQLite files in the app's volumes."""
+        app, record = self.options["app"], last_release(self.dir)
+        own = f"flask-vps/{app}:{record['id']}" if record else ""
+        images = [*self.options["images"], str(record.get("python_image") or ""), own]
+        return SqliteFiles(app, images, self.engine.kind if self.engine else "none")
+
     def dumped(self) -> dict[str, Any]:
-        """Make a dump if there is anything to dump."""
-        if self.engine is None or not self.dir.is_dir():
-            return {"changed": False, "dump": {}}
+        """Make dumps of all that there is to dump."""
+        nothing: dict[str, Any] = {"changed": False, "dump": {}, "archive": {}}
+        if not self.dir.is_dir():
+            return nothing
         if self.check_mode:
-            return {"changed": True, "dump": {}}
+            return {**nothing, "changed": self.engine is not None}
+        dump, reason = {}, self.options["reason"]
         try:
-            self.engine.check_runs()
-            if self.engine.is_empty():
-                return {"changed": False, "dump": {}}
-            return {"changed": True, "dump": self.dumps.make(self.engine, self.options["reason"])}
+            if self.engine is not None:
+                self.engine.check_runs()
+                if not self.engine.is_empty():
+                    dump = self.dumps.make(self.engine, reason)
+            archive = self.dumps.make_archive(self.files, reason)
+            return {"changed": bool(dump or archive), "dump": dump, "archive": archive}
         except RefusedError as error:
-            if self.options["reason"] != "removal":
+            if reason != "removal":
                 raise
             hint = "Nothing was removed. To remove it without a dump: -e app_dumps_kept=0"
             raise RefusedError(f"{error}. {hint}") from error
@@ -190,7 +208,8 @@ class Work:
     def listed(self) -> dict[str, Any]:
         """List what can be restored."""
         now = datetime.now(UTC)
-        dumps = [self.dumps.describe(name, now) for name in reversed(self.dumps.names())]
+        names = sorted([*self.dumps.names(), *self.dumps.archives()], reverse=True)
+        dumps = [self.dumps.describe(name, now) for name in names]
         databases = []
         with suppress(RefusedError):
             for name, size in self.engine.names() if self.engine else []:

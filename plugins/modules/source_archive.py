@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import os
@@ -14,6 +15,7 @@ from typing import IO, Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.safe_git import work_tree
+from ansible.module_utils.source_root import borrowed_files
 from ansible.module_utils.source_tree import (
     GitIgnoreSpec,
     SourceError,
@@ -106,6 +108,10 @@ files:
   description: Number of packed files.
   type: int
   returned: always
+procfile:
+  description: Content of the file C(Procfile) in the app's folder; empty if there is none.
+  type: str
+  returned: always
 commit:
   description:
     - The first ten digits of the git commit, with C(-dirty) appended if files differ from it. Empty
@@ -119,6 +125,8 @@ READ_IN_PLACE = (
     *("requirements.txt", "pyproject.toml", "pdm.lock", "uv.lock", "poetry.lock"),
     *("setup.py", "setup.cfg"),
 )
+# In bytes.
+MOST_OF_PROCFILE = 65536
 MEND_LINK = "Replace the link with a copy, or correct the app's entry."
 
 
@@ -399,6 +407,7 @@ def archive(options: dict[str, Any], check: bool = False) -> dict[str, Any]:
     root = Path(options["path"])
     if not root.is_dir():
         raise SourceError(f"The source {root} is not a folder on the controller.")
+    top = root.resolve()
     root = inner_folder(root, options["folder"])
     files = source_files(root, options["dockerignore"])
     if not files:
@@ -408,17 +417,26 @@ def archive(options: dict[str, Any], check: bool = False) -> dict[str, Any]:
         for file in files
         if not file.is_symlink()
     }
+    borrowed = []
+    # The build context of an app's own Dockerfile stays as it is.
+    if root != top and options["dockerignore"]:
+        # What is wrong elsewhere in the repository does not concern the app.
+        with contextlib.suppress(SourceError):
+            borrowed = named(borrowed_files(top, root, files, source_files(top)), top)
+        sizes |= {name: file.stat().st_size for file, name in borrowed}
     if problems := problems_of(Tree.of(root, files), options, sizes):
         raise SourceError("\n".join(problems))
     digest = Digest()
-    pack(named(files, root), digest)
+    pack([*named(files, root), *borrowed], digest)
     if options["digest"] not in ("", digest.name()):
         raise SourceError(
             f"The source of {options['app']} changed while it was being deployed. Deploy it again."
         )
     changed = False
     if options["dest"]:
-        members = named(files, root, "source/" if options["recipe"] else "")
+        below = "source/" if options["recipe"] else ""
+        members = named(files, root, below)
+        members += [(file, below + name) for file, name in borrowed]
         if options["recipe"]:
             recipe = Path(options["recipe"])
             members += named((f for f in sorted(recipe.rglob("*")) if f.is_file()), recipe)
@@ -426,7 +444,16 @@ def archive(options: dict[str, Any], check: bool = False) -> dict[str, Any]:
     commit = options["commit"][:10]
     if not commit and (tree := work_tree(root)):
         commit = tree.commit(root)
-    return {"changed": changed, "digest": digest.name(), "files": len(files), "commit": commit}
+    found = {"digest": digest.name(), "files": len(files) + len(borrowed), "commit": commit}
+    return {"changed": changed, **found, "procfile": _procfile(root, files)}
+
+
+def _procfile(root: Path, files: list[Path]) -> str:
+    """Read the Procfile of an app; empty if it has none, or one that is too long to be one."""
+    file = root / "Procfile"
+    if file not in files or file.is_symlink() or file.stat().st_size > MOST_OF_PROCFILE:
+        return ""
+    return file.read_text(encoding="utf-8-sig", errors="replace")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def test_the_model_has_the_keys_of_the_argument_spec() -> None:
         if "default" not in option and not option.get("required")
     ]
     # Their defaults are other variables' values, or there is none.
-    assert without == ["memory_mb", "port", "tls"]
+    assert without == ["memory_mb", "postgres_version", "port", "tls"]
 
 
 def test_an_entry_is_completed_and_says_what_was_given() -> None:

@@ -547,10 +547,17 @@ def module() -> Any:
     return found
 
 
+class NoFiles:
+    """An app without SQLite files in its volumes."""
+
+    def sizes(self) -> dict[str, int]:
+        return {}
+
+
 def work(module: Any, engine: Fake, folder: Path, **options: Any) -> Any:
     """Return the module's work on the fake engine."""
     made = module.Work({"app": "shop", "dir": folder, "kind": "found", **options}, False)
-    made.engine = engine
+    made.engine, made.files = engine, NoFiles()
     return made
 
 

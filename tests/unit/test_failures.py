@@ -74,8 +74,9 @@ def test_what_failed_before_the_look_at_a_switch_is_said(tmp_path: Path) -> None
     """The routes may be wrong because the step before could not reload nginx."""
     said = report(
         tmp_path,
-        "deploy/failed.yml",
+        "deploy/report_failed.yml",
         __app_id="0a",
+        __app_in_src={"stat": {"exists": False}},
         __app_log={"stdout": "", "stderr": ""},
         __app_releases={"live": "0b"},
         __app_unfinished=[{"step": "Check nginx", "reason": "unknown directive"}],

@@ -264,7 +264,8 @@ def test_the_server_tries_the_connections() -> None:
 def test_a_failed_connection_is_explained(log: str, internet: bool, advice: str) -> None:
     (found,) = outside_advice(log, internet)
     assert advice in found
-    assert release_advice(f"Traceback (most recent call last):\n{log}", internet) == found
+    log = f"Traceback (most recent call last):\n{log}"
+    assert release_advice(log, {"internet": internet}) == found
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ def render(name: str, **entry: Any) -> str:
     )
     environment.filters["to_json"] = json.dumps
     environment.filters["without_edge_variables"] = lambda _: []
+    environment.filters["exec_path"] = lambda _: "/opt/flask-vps/exec:/usr/bin:/bin"
     app = shop(memory_mb=128, **entry)
     return environment.get_template(f"release/{name}.j2").render(
         __app_built={"images": [{"Config": {"Entrypoint": None, "Cmd": ["run"]}}]},

@@ -60,5 +60,54 @@ def test_apps_cannot_reach_each_other_s_database(site: Site) -> None:
     assert "Error" in done
 
 
+def test_an_app_as_its_procfile_and_files_describe_it(site: Site) -> None:
+    assert apps.ask(site, "diary", "/", "POST", "text=Monday").status == 302
+    found = json.loads(apps.ask(site, "diary").body)
+    assert found == {
+        "title": "Diary",
+        "pages": ["Monday"],
+        "key": ["-----BEGIN TEST KEY-----", 3],
+    }
+    # A file beside the code, kept on a volume.
+    assert "started" in site.on_server(
+        "cat", "/var/lib/docker/volumes/diary.app-diary.log/_data/diary.log"
+    )
+    assert [
+        name for name in site.containers() if name.startswith("diary-") and "-worker-clock-" in name
+    ]
+
+
+def test_a_body_larger_than_the_memory_is_buffered_on_the_disk(site: Site) -> None:
+    """The container has 128 MB."""
+    size = 160 * 2**20
+    assert json.loads(apps.ask(site, "diary", "/measure", "PUT", "x" * size).body) == {
+        "bytes": size
+    }
+
+
+def test_commands_of_docker_exec_have_the_secrets_and_inspect_has_not(site: Site) -> None:
+    web = apps.web(site, "atlas")
+    for command in (["sh", "-c", "echo $DATABASE_URL"], ["printenv", "DATABASE_URL"]):
+        shown = site.on_server("docker", "exec", web, *command)
+        assert shown.startswith("postgresql+psycopg://atlas:")
+    code = "from atlas import engine; print(engine.connect().exec_driver_sql('SELECT 7').scalar())"
+    assert site.on_server("docker", "exec", web, "python", "-c", code).strip() == "7"
+    assert "TITLE" not in site.on_server("docker", "inspect", apps.web(site, "diary"))
+    # What the image itself has: neither the file nor the key.
+    image = site.on_server("docker", "inspect", "-f", "{{.Image}}", apps.web(site, "diary")).strip()
+    run = ("docker", "run", "--rm", "--network=none", "--entrypoint=sh", image, "-c")
+    assert site.on_server(*run, "ls /app/instance 2>/dev/null || echo none").strip() == "none"
+
+
+def test_postgres_has_extensions_locale_and_the_scheme_of_psycopg(site: Site) -> None:
+    assert json.loads(apps.ask(site, "atlas").body) == {
+        "driver": "psycopg",
+        # By code points it would be Aachen, Zagreb, Ärmelkanal.
+        "names": ["Aachen", "Ärmelkanal", "Zagreb"],
+        "alike": True,
+        "distance": 3.0,
+    }
+
+
 def test_remember_what_the_others_are(site: Site) -> None:
     Path(os.environ["SITE_STATE"]).write_text(json.dumps(apps.identities(site)))

@@ -111,3 +111,15 @@ def test_the_removed_app_is_gone_and_its_data_are_kept(site: Site) -> None:
     (dump,) = site.on_server("ls", "-A", folder).split()
     assert dump.endswith("-before-removal.dump")
     assert site.on_server("head", "-c", "15", f"{folder}/{dump}") == "SQLite format 3"
+
+
+def test_a_setup_command_does_not_run_again(site: Site) -> None:
+    """It would have dropped the table."""
+    assert json.loads(apps.ask(site, "diary").body)["pages"] == ["Monday"]
+    # Negative control: this is another release, made after a dump of the file in the volume.
+    folder = "/opt/flask-vps/apps/diary"
+    assert len(site.on_server("ls", f"{folder}/releases").split()) == 2
+    dumps = site.on_server("ls", f"{folder}/dumps").split()
+    assert dumps and all(name.endswith(".sqlite.tar") for name in dumps)
+    listed = site.on_server("tar", "-tf", f"{folder}/dumps/{dumps[-1]}").split()
+    assert listed == ["diary.app-instance/_data/diary.sqlite"]

@@ -1,0 +1,3 @@
+"""The package of the repository, which the site in a folder beside it imports."""
+
+NAMES = ("Zagreb", "Ärmelkanal", "Aachen")

@@ -1,0 +1,5 @@
+"""A worker without work."""
+
+import signal
+
+signal.sigwait({signal.SIGTERM})
