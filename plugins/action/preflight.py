@@ -16,6 +16,7 @@ from ansible.plugins.action import ActionBase
 # Ansible loads each plugin alone; the code they share is in the folders beside theirs.
 sys.path.append(str(Path(__file__).parents[1]))
 from checks import host as server_rules
+from checks.builds import pythons
 from checks.domains import domain_error
 from checks.files import is_file, local
 from checks.memory import limits, postgres_memory
@@ -71,6 +72,7 @@ class ActionModule(ActionBase):
             found += _throwaway(site)
         if all(finding.warning for finding in found):
             result["preflight_apps"] = self._completed(site)
+            result["preflight_pythons"] = pythons(site, site.defaults)
             result["_ansible_verbose_override"] = True
             if self._gathered:
                 # Later plays need not gather them again.
@@ -100,6 +102,7 @@ class ActionModule(ActionBase):
             certificates_checked=bool(self._task.args.get("server_checked", True)),
             environment=Path(folder).name,
             examples=_examples(),
+            defaults=_role_defaults(),
             read=self._read,
         )
 

@@ -17,6 +17,7 @@ from module_utils.app import (
     volume_path,
 )
 
+from checks.builds import lists_below
 from checks.domains import check_domains
 from checks.edge import edge_variables
 from checks.files import is_file, is_folder, local, within
@@ -210,6 +211,7 @@ def check_entry(app: dict[str, Any], where: str) -> list[Finding]:
         "health": _health,
         "init": _init,
         "version": _one_line,
+        "requirements": _one_line,
         "folder": _one_line,
     }
     for key, check in checks.items():
@@ -354,15 +356,18 @@ def check_source(app: dict[str, Any], where: str) -> list[Finding]:
             fix = "Set it to a file, relative to the app's folder"
             wrong = _astray(folder, str(app["dockerfile"])) or "is not a file in source"
             found.append(Finding(f"{where}.dockerfile", wrong, fix, app["dockerfile"]))
-    elif not any((folder / name).is_file() for name in INSTALLABLE):
+    elif not app.get("requirements") and not any((folder / n).is_file() for n in INSTALLABLE):
         wrong = "lists no dependencies"
         fix = "Put a requirements.txt, or a pyproject.toml with its lock file, into the folder"
+        if others := lists_below(folder):
+            fix = f"Set `requirements` to the right list, such as {others[0]}"
         found.append(Finding(spot, wrong, fix, source))
     if app.get("static"):
         static = within(folder, str(app["static"]))
         fix = "Set it to a folder below the app's folder, relative to that"
         # The app's folder itself would publish its code.
-        if not static or not is_folder(static) or static == folder.resolve():
+        made = app.get("build") and static and not static.exists()
+        if not made and (not static or not is_folder(static) or static == folder.resolve()):
             wrong = _astray(folder, str(app["static"])) or "is not a folder in source"
             found.append(Finding(f"{where}.static", wrong, fix, app["static"]))
     return found

@@ -8,14 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from module_utils.acme import DIRECTORIES, directory
+from module_utils.app import BUILD_SECRETS
 
 from checks.apps import check_apps, present
+from checks.builds import check_builds, check_deploy_keys
 from checks.certificates import check_certificate
 from checks.domains import PLACEHOLDERS, shared_domains
 from checks.files import is_file, is_folder, local
 from checks.host import postgres_major
 from checks.report import UNKNOWN, Finding, nearest
-from checks.secrets import check_secrets, control_error
+from checks.secrets import check_secrets
 from checks.spec import check_names, check_types
 
 EMAIL = re.compile(r"[^@\s,;:<>\"()]+@([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,63}")
@@ -30,7 +32,7 @@ IMAGE = re.compile(
 )
 RELEASES = {"debian": ("trixie", "bookworm"), "ubuntu": ("noble",)}
 # Variables with one part per app.
-OF_APPS = ("apps", "vault_app_secrets", "vault_deploy_keys")
+OF_APPS = ("apps", "vault_app_secrets", "vault_build_secrets", "vault_deploy_keys")
 TEST_ENVIRONMENTS = re.compile(r"staging|stage|local|vagrant|dev|test", re.IGNORECASE)
 PRODUCTION = re.compile(r"prod(uction)?([-_.].*)?", re.IGNORECASE)
 
@@ -62,6 +64,8 @@ class Site:
         The current time, with time zone.
     certificates_checked : bool
         Whether to check the operator's own certificates, which a rollback does not need.
+    defaults : dict
+        The defaults of all roles.
     """
 
     values: dict[str, Any]
@@ -74,6 +78,7 @@ class Site:
     read: Callable[[str], bytes] = lambda path: local(path).read_bytes()
     now: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
     certificates_checked: bool = True
+    defaults: dict[str, Any] = field(default_factory=dict)
 
     def get(self, name: str, default: Any = "") -> Any:
         """Return a variable, or the default if it is not set or could not be computed."""
@@ -147,7 +152,7 @@ def check_site(site: Site) -> list[Finding]:
     apps = present(site.values.get("apps")) if site.entries else []
     found += shared_domains(sorted(apps, key=lambda pair: pair[1] in site.chosen)) + _names(site)
     found += _secrets(site) + _acme(site) + _images(site) + _files(site) + _engine(site)
-    found += _builds(site)
+    found += _builds(site) + check_builds(site, site.defaults)
     for where, app in site.apps if site.certificates_checked else []:
         if site.tls(app) == "own":
             found += check_certificate(app, where, site.read, site.now)
@@ -223,15 +228,7 @@ def _keys(site: Site) -> list[Finding]:
         return []
     found = _strangers(site, keys, "vault_deploy_keys")
     for name, key in keys.items():
-        where, fix = f"vault_deploy_keys.{name}", "Write the whole private key as a block ('|')"
-        if key is UNKNOWN:
-            continue
-        if not isinstance(key, str) or not re.match(r"\s*-----BEGIN [A-Z ]*PRIVATE KEY-----", key):
-            found.append(Finding(where, "is not a private key", fix))
-        elif "PRIVATE KEY-----" not in key.strip()[30:]:
-            found.append(Finding(where, "is an incomplete private key", fix))
-        elif control_error(key, multiline=True):
-            found.append(Finding(where, "contains a control character", fix))
+        found += check_deploy_keys(key, f"vault_deploy_keys.{name}")
     return found
 
 
@@ -388,7 +385,18 @@ def _builds(site: Site) -> list[Finding]:
         if not app.get("dockerfile"):
             wrong = "has no effect without dockerfile"
             found.append(Finding(spot, wrong, "Remove it", wanted, warning=True))
+        own = site.get("vault_build_secrets", {})
+        own = own.get(app.get("name")) if isinstance(own, dict) else None
         for name in wanted:
+            if name not in BUILD_SECRETS and name not in (own or {}):
+                where_to = f"vault_build_secrets.{app.get('name')}"
+                known = [*BUILD_SECRETS, *map(str, own or {})]
+                near = nearest(str(name), known)
+                wrong = f"lists {name}, which is neither ca_bundle, pip_index_url nor in {where_to}"
+                fix = f"Did you mean {near}?" if near else f"Add it to {where_to}, or remove it"
+                found.append(Finding(spot, wrong, fix, wanted))
+            if name not in BUILD_SECRETS:
+                continue
             variable = f"build_{name}"
             known = site.get(variable)
             if app.get("dockerfile") and isinstance(name, str) and not known:

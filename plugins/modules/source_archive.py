@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.python_versions import Choice, choose, image_key, wishes
 from ansible.module_utils.safe_git import work_tree
 from ansible.module_utils.source_tree import (
     GitIgnoreSpec,
@@ -86,6 +87,21 @@ options:
         its own, for which Docker reads that file.
     type: bool
     default: false
+  python:
+    description:
+      - The version of Python in the app's entry. If it is empty, the files of the source decide.
+    type: str
+    default: ""
+  pythons:
+    description:
+      - The versions that there are images of. Without any, the source is not asked for one.
+    type: list
+    elements: str
+    default: []
+  python_default:
+    description: The version of the image C(python).
+    type: str
+    default: ""
 author: flask-vps maintainers
 """
 
@@ -112,12 +128,19 @@ commit:
       without git.
   type: str
   returned: always
+python_image:
+  description: Key of the image with the app's Python in C(images_names).
+  type: str
+  returned: always
 """
 
+# What git keeps instead of a large file: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
+POINTER = b"version https://git-lfs.github.com/spec/v1"
+POINTER_BYTES = 1024
 # Files that are read through a link on the server, as root or during a build.
 READ_IN_PLACE = (
     *("requirements.txt", "pyproject.toml", "pdm.lock", "uv.lock", "poetry.lock"),
-    *("setup.py", "setup.cfg"),
+    *("Pipfile.lock", "setup.py", "setup.cfg"),
 )
 MEND_LINK = "Replace the link with a copy, or correct the app's entry."
 
@@ -308,6 +331,61 @@ def problems_of(tree: Tree, options: dict[str, Any], sizes: dict[str, int]) -> l
     return list(dict.fromkeys(found))
 
 
+def pointers(root: Path, sizes: dict[str, int]) -> list[str]:
+    """List the files that are pointers of Git LFS, not the files that they stand for."""
+    found = []
+    for name, size in sizes.items():
+        if len(POINTER) < size <= POINTER_BYTES:
+            with (root / name).open("rb") as file:
+                if file.read(len(POINTER)) == POINTER:
+                    found.append(name)
+    return found
+
+
+def _without_pointers(root: Path, sizes: dict[str, int], where: str, fetched: bool) -> None:
+    """Refuse a source with pointers of Git LFS, which nginx would serve as they are."""
+    found = pointers(root, sizes)
+    if found:
+        shown = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+        fix = (
+            "Install git-lfs on this machine (sudo apt-get install git-lfs) and deploy again"
+            if fetched
+            else "Run `git lfs pull` in the source"
+        )
+        wrong = f"{shown} came as a Git LFS pointer, without the file itself"
+        raise SourceError(f"{where}.source: {wrong}. {fix}.")
+
+
+def choose_python(root: Path, options: dict[str, Any]) -> Choice:
+    """
+    Choose the app's version of Python.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The app's folder.
+    options : dict
+        The module's options.
+
+    Returns
+    -------
+    Choice
+        The version, perhaps with a warning.
+
+    Raises
+    ------
+    SourceError
+        If no image has a version that the app can run with.
+    """
+    given, there = options["python"], options["pythons"]
+    if not there:
+        return Choice("" if given == options["python_default"] else given)
+    choice = choose(given, wishes(root), there, options["python_default"])
+    if choice.wrong and not choice.mild:
+        raise SourceError(f"apps.{options['app']}.python: {choice.wrong}. {choice.fix}.")
+    return choice
+
+
 def inner_folder(root: Path, folder: str) -> Path:
     """
     Find the folder to pack within a source.
@@ -359,6 +437,9 @@ def main() -> None:
             "max_files": {"type": "int", "default": 50000},
             "recipe": {"type": "path"},
             "dockerignore": {"type": "bool", "default": False},
+            "python": {"type": "str", "default": ""},
+            "pythons": {"type": "list", "elements": "str", "default": []},
+            "python_default": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
@@ -410,6 +491,8 @@ def archive(options: dict[str, Any], check: bool = False) -> dict[str, Any]:
     }
     if problems := problems_of(Tree.of(root, files), options, sizes):
         raise SourceError("\n".join(problems))
+    _without_pointers(root, sizes, f"apps.{options['app']}", bool(options["commit"]))
+    python = choose_python(root, options)
     digest = Digest()
     pack(named(files, root), digest)
     if options["digest"] not in ("", digest.name()):
@@ -421,12 +504,23 @@ def archive(options: dict[str, Any], check: bool = False) -> dict[str, Any]:
         members = named(files, root, "source/" if options["recipe"] else "")
         if options["recipe"]:
             recipe = Path(options["recipe"])
-            members += named((f for f in sorted(recipe.rglob("*")) if f.is_file()), recipe)
+            parts = (f for f in sorted(recipe.rglob("*")) if "__pycache__" not in f.parts)
+            members += named((f for f in parts if f.is_file()), recipe)
         changed = write_archive(members, Path(options["dest"]), check)
     commit = options["commit"][:10]
     if not commit and (tree := work_tree(root)):
         commit = tree.commit(root)
-    return {"changed": changed, "digest": digest.name(), "files": len(files), "commit": commit}
+    return {
+        "changed": changed,
+        "digest": digest.name(),
+        "files": len(files),
+        "commit": commit,
+        "python_image": image_key(python.version),
+        # Preflight has warned of a folder; a repository was not there yet.
+        "warnings": [f"apps.{options['app']}: it {python.wrong}. {python.fix}."]
+        if python.wrong and options["commit"]
+        else [],
+    }
 
 
 if __name__ == "__main__":

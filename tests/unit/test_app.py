@@ -122,10 +122,8 @@ def test_volumes_of_two_apps_keep_apart() -> None:
 
 
 def test_a_dockerfile_mounts_no_cache_of_other_apps() -> None:
-    tasks = yaml.safe_load((ROOT / "roles/app/tasks/deploy/build.yml").read_text())
-    [block] = [task["block"] for task in tasks if "block" in task]
-    [build] = [task for task in block if "community.docker.docker_image_build" in task]
-    name = build["community.docker.docker_image_build"]["args"]["BUILDKIT_CACHE_MOUNT_NS"]
+    base = yaml.safe_load((ROOT / "roles/app/vars/main.yml").read_text())["__app_build_base"]
+    name = base["BUILDKIT_CACHE_MOUNT_NS"]
     shop = {"app_entry": {"name": "shop"}}
     assert jinja2.Template(name).render(**shop, __app_model={"has_dockerfile": True}) == "shop"
     # In our recipe only the installation of dependencies has a cache mount.
@@ -133,11 +131,12 @@ def test_a_dockerfile_mounts_no_cache_of_other_apps() -> None:
 
 
 def test_a_dockerfile_gets_the_secrets_that_its_entry_names() -> None:
-    assert shop().build_reads == ["ca_bundle", "pip_index_url"]
-    assert shop(build_secrets=["ca_bundle"]).build_reads == ["ca_bundle", "pip_index_url"]
+    ours = ["ca_bundle", "pip_index_url", "build_secrets"]
+    assert shop().build_reads == ours
+    assert shop(build_secrets=["ca_bundle"]).build_reads == ours
     assert shop(dockerfile="Dockerfile").build_reads == []
     assert shop(dockerfile="Dockerfile", build_secrets=None).build_reads == []
-    own = shop(dockerfile="Dockerfile", build_secrets=["pip_index_url"])
-    assert own.build_reads == ["pip_index_url"]
+    own = shop(dockerfile="Dockerfile", build_secrets=["TOKEN", "pip_index_url"])
+    assert own.build_reads == ["pip_index_url", "TOKEN"]
     files = yaml.safe_load((ROOT / "roles/app/vars/main.yml").read_text())["__app_build_files"]
     assert [file["id"] for file in files] == shop().build_reads

@@ -346,10 +346,13 @@ def test_a_line_that_is_too_long_is_cut_after_a_sentence_or_a_word() -> None:
     assert words.endswith("word ...") and len(words) <= 305
 
 
-def test_pip_is_not_left_to_try_for_minutes(tmp_path: Path, capsys: Any) -> None:
+def test_pip_is_not_left_to_try_for_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = ROOT / "roles/app/files/recipe/runtime/install-dependencies"
     loader = importlib.machinery.SourceFileLoader("install_dependencies", str(file))
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    monkeypatch.syspath_prepend(str(file.parent))
     loader.exec_module(module)
     pip = tmp_path / "bin/pip"
     pip.parent.mkdir()

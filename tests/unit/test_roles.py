@@ -70,7 +70,7 @@ def test_a_variable_that_an_inventory_may_set_is_overruled_by_no_playbook() -> N
         for name in yaml.safe_load(file.read_text())
     }
     # These differ for each app, and a rollback uses the image of the release.
-    own = {"app_deploy_key", "app_operator", "app_python_image", "app_secrets"}
+    own = {"app_build_secrets", "app_deploy_key", "app_operator", "app_python_image", "app_secrets"}
     # Playbooks set the options of other entry points; preflight refuses them in an inventory.
     specs = yaml.safe_load((ROOT / "roles/app/meta/argument_specs.yml").read_text())
     of_main = specs["argument_specs"]["main"]["options"]
