@@ -34,6 +34,8 @@ from ansible.module_utils.source_tree import SourceError, source_files  # noqa: 
 if TYPE_CHECKING:
     from checks.site import Site
 
+# Older versions than 3.6 exist, but are more likely a number of YAML that has lost its zero.
+OLDEST = 6
 NO_EFFECT = ("python", "requirements", "extras", "groups", "build")
 PACKAGE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 SECRET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -105,7 +107,7 @@ def _build(app: dict[str, Any], where: str, there: dict[str, Any]) -> list[Findi
     text = (
         "" if given in (None, "") or isinstance(given, dict | list | bool) else str(given).strip()
     )
-    if text and not VERSION.fullmatch(text):
+    if text and (not VERSION.fullmatch(text) or int(text[2:]) < OLDEST):
         fix = 'Write two numbers in quotes, such as "3.11"'
         if isinstance(given, float):
             fix += "; without quotes YAML takes 3.10 for the number 3.1"
@@ -153,7 +155,8 @@ def _requirements(app: dict[str, Any], where: str, folder: Path) -> list[Finding
     if file and file.is_file():
         return []
     known = lists_below(folder)
-    near = nearest(name, known) or (known[0] if known else "")
+    same = (other for other in known if Path(other).stem.startswith(Path(name).stem))
+    near = next(same, "") or nearest(name, known) or (known[0] if known else "")
     fix = f"Did you mean {near}?" if near else "Set it to a file, relative to the app's folder"
     return [Finding(f"{where}.requirements", "is not a file in source", fix, name)]
 
@@ -166,7 +169,7 @@ def lists_below(folder: Path) -> list[str]:
             if place != folder or LISTS.fullmatch(file.name):
                 found.append(file.relative_to(folder).as_posix())
     # The list of a production server is more likely the right one than that of the tests.
-    return sorted(found, key=lambda name: (not re.search(r"prod|main|base", name), name))
+    return sorted(found, key=lambda n: ("prod" not in n, not re.search("main|base", n), n))
 
 
 def _optional(app: dict[str, Any], where: str, folder: Path) -> list[Finding]:

@@ -265,7 +265,7 @@ def test_what_a_build_failed_at_comes_before_its_warnings() -> None:
     ]
     output = "\n".join(
         [
-            "#12 1.0   \u00d7 Building wheel for greenlet (pyproject.toml) did not run successfully.",
+            "#12 1.0   \u00d7 Building wheel for greenlet did not run successfully.",
             "#12 1.0       [60 lines of output]",
             *warnings[:35],
             "#12 9.0       error: command 'g++' failed: No such file or directory",
