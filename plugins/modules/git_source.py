@@ -73,7 +73,8 @@ commit:
 ADVICE = {
     r"Permission denied \(publickey|Load key|error in libcrypto|invalid format": (
         "the key was refused. Put the private part of a deploy key of that repository into "
-        "vault_deploy_keys.{app}, including its first and last line"
+        "vault_deploy_keys.{app}, including its first and last line; for a submodule, under its "
+        "address (HOST/PATH), beside `source` for the app's own"
     ),
     r"could not read Username|Authentication failed|terminal prompts disabled": (
         "the repository does not exist or is private. For a private one use its SSH address "
@@ -87,6 +88,10 @@ ADVICE = {
         r"Could not resolve host|Name or service not known|Connection (refused|timed)|unreachable"
         r"|Failed to connect|Couldn't connect"
     ): ("this machine does not reach the host. Check the address and the network"),
+    r"git-lfs|git: 'lfs'": (
+        "its large files are in Git LFS, which failed or is missing on this machine. Install it "
+        "(sudo apt-get install git-lfs)"
+    ),
     r"not found|does not appear to be a git repository|does not exist|not exist": (
         "there is no such repository, or the key has no access. Correct `source` in the app's entry"
     ),

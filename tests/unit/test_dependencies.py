@@ -141,7 +141,7 @@ def test_a_pipfile_s_lock_is_read() -> None:
     lock = {
         "_meta": {
             "sources": [
-                {"name": "pypi", "url": "https://pypi.org/simple"},
+                {"name": "pypi", "url": "https://pypi.example/simple"},
                 {"name": "own", "url": "https://${USER}:${TOKEN}@pkg.example.org/simple"},
             ]
         },
@@ -176,7 +176,7 @@ def test_a_pipfile_s_lock_is_read() -> None:
 def test_a_lock_with_one_git_dependency_checks_all_other_hashes(tmp_path: Path) -> None:
     write(tmp_path, pyproject_toml=PACKAGE)
     (tmp_path / "uv.lock").write_text("")
-    lines = ["--index-url https://pypi.org/simple", HASHED, GIT, "-e ./libs/core"]
+    lines = ["--index-url https://pypi.example/simple", HASHED, GIT, "-e ./libs/core"]
     assert planned(tmp_path, tools=Exports(*lines)) == {
         "calls": [([HASHED], ["--require-hashes", "--no-deps"]), ([GIT], ["--no-deps"])],
         "local": ["libs/core"],
@@ -204,7 +204,7 @@ def test_so_does_a_list_of_pip_itself(tmp_path: Path) -> None:
 
 def test_an_index_in_the_lock_is_used_beside_that_of_the_inventory(tmp_path: Path) -> None:
     lines = [
-        "--index-url https://pypi.org/simple",
+        "--index-url https://pypi.example/simple",
         "--extra-index-url https://${TOKEN}@pkg.example.org/simple",
         HASHED,
         GIT,

@@ -172,6 +172,10 @@ def test_colours_and_progress_bars_are_not_shown() -> None:
             'psycopg2: could not translate host name "pg" to address: x',
             "cannot reach other servers",
         ),
+        (
+            "importlib.metadata.PackageNotFoundError: No package metadata was found for httpbin",
+            "metadata of httpbin",
+        ),
         ("decouple.UndefinedValueError: MAIL_SERVER not found. Declare it", "MAIL_SERVER"),
         ('environs.EnvError: Environment variable "MAIL_SERVER" not set', "MAIL_SERVER"),
     ],

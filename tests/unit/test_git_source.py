@@ -131,6 +131,7 @@ def test_an_address_that_does_not_answer(tmp_path: Path, url: str, advice: str) 
         ("fatal: could not read Username for 'https://h'", "vault_deploy_keys.shop"),
         ("Host key verification failed.", "ssh-keygen -R"),
         ("ERROR: Repository not found.", "Correct `source`"),
+        ("git-lfs filter-process: 1: git-lfs: not found", "apt-get install git-lfs"),
     ],
 )
 def test_git_s_own_words_are_explained(error: str, advice: str) -> None:

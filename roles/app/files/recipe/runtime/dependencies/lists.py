@@ -280,7 +280,7 @@ def pipfile(text: str, groups: Iterable[str] = ()) -> list[str]:
     sources = lock.get("_meta", {}).get("sources", [])
     lines = [f"--extra-index-url {source['url']}" for source in sources[1:]]
     # The first source replaces the index, unless it is the public one.
-    if sources and "//pypi.org/" not in sources[0]["url"]:
+    if sources and sources[0].get("name") != "pypi":
         lines.insert(0, f"--extra-index-url {sources[0]['url']}")
     for group in ("default", *groups):
         if group not in lock:

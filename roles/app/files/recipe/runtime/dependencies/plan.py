@@ -30,7 +30,8 @@ HASH = "--hash"
 PDM = ("/usr/bin/python3", "-m", "pdm")
 POETRY = ("/usr/bin/python3", "-m", "poetry")
 INDEX = re.compile(r"(--index-url|--extra-index-url|-i)[\s=]+(\S+)")
-PUBLIC = re.compile(r"https://pypi\.org/simple/?")
+# The public index.
+PUBLIC = re.compile(r"https://pypi\.[a-z]+/simple/?")
 
 
 @dataclass
@@ -75,7 +76,8 @@ def plan(folder: Path, wanted: Wanted, tools: Tools) -> Plan:
         extras = f"[{','.join(wanted.extras)}]" if wanted.extras else ""
         groups = listed({**document, "project": {}}, Wanted(groups=wanted.groups))
         return Plan([[f".{extras}"], *_file(folder, "groups.txt", groups)], has_project=True)
-    lines = listed(document, wanted)
+    # pip would not understand the placeholder for the folder that PDM writes.
+    lines = [f"./{_path(n)}" if "@ file:" in n else n for n in listed(document, wanted)]
     return Plan(_file(folder, "locked.txt", lines), text="\n".join(lines))
 
 
