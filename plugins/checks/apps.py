@@ -43,12 +43,24 @@ TAKEN_NAMES = {
 # A volume there would hide what the image has: it is empty, or as old as the app's first release.
 TAKEN_PATHS = {
     *("/", "/app", "/app/src", "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/opt"),
-    *("/opt/flask-vps", "/opt/venv", "/proc", "/run", "/sbin", "/sockets", "/sys", "/usr", "/var"),
+    *(
+        "/opt/flask-vps",
+        "/opt/project",
+        "/opt/venv",
+        "/proc",
+        "/run",
+        "/sbin",
+        "/sockets",
+        "/sys",
+        "/usr",
+        "/var",
+    ),
     "/tmp",  # noqa: S108
 }
 TAKEN_TREES = (
     "/dev/",
     "/opt/flask-vps/",
+    "/opt/project/",
     "/opt/venv/",
     "/proc/",
     "/run/secrets/",
@@ -359,7 +371,9 @@ def check_source(app: dict[str, Any], where: str) -> list[Finding]:
     elif not app.get("requirements") and not any((folder / n).is_file() for n in INSTALLABLE):
         wrong = "lists no dependencies"
         fix = "Put a requirements.txt, or a pyproject.toml with its lock file, into the folder"
-        if others := lists_below(folder):
+        if (folder / "Pipfile").is_file():
+            fix = "Run `pipenv lock`, and keep the Pipfile.lock in git"
+        elif others := lists_below(folder):
             fix = f"Set `requirements` to the right list, such as {others[0]}"
         found.append(Finding(spot, wrong, fix, source))
     if app.get("static"):

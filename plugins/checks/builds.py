@@ -85,10 +85,27 @@ def check_builds(site: Site, defaults: Mapping[str, Any]) -> list[Finding]:
     found, there = [], pythons(site, defaults)
     for where, app in site.apps:
         entry = {key: value for key, value in app.items() if value is not UNKNOWN}
-        found += (
-            _no_effect(entry, where) if entry.get("dockerfile") else _build(entry, where, there)
-        )
+        if entry.get("dockerfile"):
+            found += _no_effect(entry, where) + _agent(entry, where)
+        else:
+            found += _build(entry, where, there)
     return found + _build_secrets(site)
+
+
+def _agent(app: dict[str, Any], where: str) -> list[Finding]:
+    """Warn of a Dockerfile that wants an SSH agent, which is not forwarded to the server."""
+    folder = _folder(app)
+    recipe = within(folder, str(app["dockerfile"])) if folder else None
+    if not recipe or not recipe.is_file():
+        return []
+    if not re.search(r"--mount=\S*type=ssh", recipe.read_text(errors="replace")):
+        return []
+    wrong = "mounts an SSH agent (type=ssh), which a build on the server does not have"
+    fix = (
+        "Put a deploy key into vault_build_secrets, list its name in build_secrets, and mount "
+        "that: --mount=type=secret,id=NAME"
+    )
+    return [Finding(f"{where}.dockerfile", wrong, fix, app["dockerfile"], warning=True)]
 
 
 def _no_effect(app: dict[str, Any], where: str) -> list[Finding]:
@@ -134,6 +151,7 @@ def _build(app: dict[str, Any], where: str, there: dict[str, Any]) -> list[Findi
                 found.append(Finding(f"{where}.{key}", wrong, "Write one name per entry", name))
     if folder:
         found += _requirements(app, where, folder) + _optional(app, where, folder)
+        found += _outside(app, where, folder)
         found += _kept_home(app, where, folder)
     return found
 
@@ -216,6 +234,42 @@ def _optional(app: dict[str, Any], where: str, folder: Path) -> list[Finding]:
 
 def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _outside(app: dict[str, Any], where: str, folder: Path) -> list[Finding]:
+    """Find dependencies that lie outside of the app's folder, which alone is deployed."""
+    names = {str(app.get("requirements") or "requirements.txt"), "requirements.txt"}
+    lists = [file for name in sorted(names) if (file := within(folder, name)) and file.is_file()]
+    paths = []
+    for file in lists:
+        for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines():
+            match = re.match(r"\s*(?:-e\s*|--editable[\s=]+)?(\.\.?/[^\s;\[#]*)", line)
+            paths += [match[1]] if match else []
+    try:
+        # Not read where there is another list.
+        text = "" if lists else (folder / "pyproject.toml").read_text("utf-8")
+        tool = _dict(tomllib.loads(text).get("tool"))
+    except (OSError, ValueError):
+        tool = {}
+    sources = _dict(_dict(tool.get("uv")).get("sources"))
+    groups = [_dict(_dict(tool.get("poetry")).get("dependencies")), sources]
+    for given in [value for group in groups for value in group.values()]:
+        path = _dict(given).get("path")
+        paths += [path] if isinstance(path, str) else []
+    found = [path for path in paths if within(folder, path) is None]
+    # A member of a workspace whose root is above.
+    is_member = any(_dict(value).get("workspace") for value in sources.values())
+    if (
+        is_member
+        and not (folder / "uv.lock").is_file()
+        and "workspace" not in _dict(tool.get("uv"))
+    ):
+        found.append("a workspace above it")
+    if not found:
+        return []
+    wrong = f"needs {', '.join(dict.fromkeys(found))}, which is outside of the app's folder"
+    fix = "Set source to the folder that has both, remove `folder`, and set `requirements`"
+    return [Finding(f"{where}.{'folder' if app.get('folder') else 'source'}", wrong, fix)]
 
 
 def _kept_home(app: dict[str, Any], where: str, folder: Path) -> list[Finding]:

@@ -216,6 +216,37 @@ def test_keys_of_the_recipe_have_no_effect_on_a_dockerfile(tmp_path: Path) -> No
     assert all(text.startswith("warning") for text in texts)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("requirements.txt", "flask\n-e ../core\n"),
+        ("requirements.txt", "../core[x] ; python_version > '3'\n"),
+        ("pyproject.toml", '[tool.uv.sources]\ncore = {path = "../core"}\n'),
+        ("pyproject.toml", "[tool.uv.sources]\ncore = {workspace = true}\n"),
+        ("pyproject.toml", '[tool.poetry.dependencies]\ncore = {path = "../core"}\n'),
+    ],
+)
+def test_what_lies_outside_of_the_folder_is_named(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / name).write_text(text)
+    [finding] = found(tmp_path, folder="web")
+    assert finding.startswith("apps.shop.folder: needs ") and "remove `folder`" in finding
+    assert "../core" in finding or "a workspace above it" in finding
+    # Negative control: the same within the folder.
+    (tmp_path / "web" / name).write_text(text.replace("../core", "./core"))
+    (tmp_path / "web/uv.lock").write_text("")
+    assert found(tmp_path, folder="web") == []
+
+
+def test_a_dockerfile_has_no_ssh_agent(tmp_path: Path) -> None:
+    recipe = tmp_path / "Dockerfile"
+    recipe.write_text("RUN --mount=type=ssh,id=default pip install x\n")
+    [text] = found(tmp_path, dockerfile="Dockerfile", port=80)
+    assert text.startswith("warning") and "--mount=type=secret,id=NAME" in text
+    recipe.write_text("RUN --mount=type=secret,id=ssh pip install x\n")
+    assert found(tmp_path, dockerfile="Dockerfile", port=80) == []
+
+
 # The build command
 
 

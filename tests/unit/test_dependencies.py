@@ -332,6 +332,16 @@ def test_it_brings_no_dependencies_and_comes_after_the_packages_in_its_source(
     assert second.startswith("install --no-deps") and second.endswith(" .")
 
 
+@pytest.mark.parametrize("line", [".", "-e .", "-e ./", ".[production]", "-e .[production]"])
+def test_a_list_may_name_the_app_itself(tmp_path: Path, line: str) -> None:
+    write(tmp_path, requirements_txt=f"flask\n{line}\n", pyproject_toml=PACKAGE)
+    found = planned(tmp_path)
+    assert found["app"] and "-e" not in str(found["calls"])
+    # Negative control.
+    write(tmp_path, requirements_txt="flask\n")
+    assert not planned(tmp_path)["app"]
+
+
 def test_it_is_not_installed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert install_project(tmp_path, monkeypatch, ".\n", 0) == ""
 

@@ -86,11 +86,11 @@ def _of_requirements(folder: Path, name: str, built: bool) -> Plan:
     text = "\n".join(line for file in files for line in lines_of(file))
     if HASH in text and any(_unchecked(folder, line) for line in text.splitlines()):
         return split(folder, _flat(folder, folder / name))
+    targets = [local_target(folder, line) or "" for line in text.splitlines()]
     for file in files if built else ():
         lines = [not_editable(folder, line) for line in lines_of(file)]
         file.write_text("\n".join(lines) + "\n")
-    own = any(re.fullmatch(r"(\./?)(\[.*\])?", line) for line in text.splitlines())
-    own |= any((local_target(folder, line) or "").rstrip("/") == "." for line in text.splitlines())
+    own = any(target.partition("[")[0].rstrip("/") == "." for target in targets)
     return Plan([["--requirement", name]], has_project=own, text=text)
 
 
