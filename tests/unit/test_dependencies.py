@@ -18,7 +18,7 @@ sys.path.append(str(RUNTIME))
 
 from dependencies import advice, secrets  # noqa: E402
 from dependencies.lists import Wanted, collect, is_built, listed, pipfile, toml  # noqa: E402
-from dependencies.plan import Tools, plan, split  # noqa: E402
+from dependencies.plan import Tools, plan, split, with_hashes  # noqa: E402
 
 PACKAGE = '[project]\nname = "core"\nversion = "1"\n[build-system]\nrequires = ["hatchling"]\n'
 HASHED = "flask==3.0.0 --hash=sha256:aa"
@@ -182,6 +182,22 @@ def test_a_lock_with_one_git_dependency_checks_all_other_hashes(tmp_path: Path) 
         "local": ["libs/core"],
         "app": False,
     }
+
+
+def test_a_lock_of_pdm_keeps_its_hashes_beside_a_repository() -> None:
+    lock = {
+        "package": [
+            {"name": "Flask", "version": "3.0.0", "files": [{"hash": "sha256:aa"}]},
+            {"name": "flask", "version": "3.0.0", "files": [{"hash": "sha256:aa"}]},
+            {"name": "tool", "version": "1.0", "git": "https://git.example.org/me/tool"},
+        ]
+    }
+    lines = ["flask[async]==3.0.0; python_version > '3'", GIT, "other==1"]
+    assert with_hashes(lines, lock) == [
+        "flask[async]==3.0.0; python_version > '3' --hash=sha256:aa",
+        GIT,
+        "other==1",
+    ]
 
 
 def test_so_does_a_list_of_pip_itself(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from dependencies.lists import (
     lines_of,
     listed,
     local_target,
+    normal,
     not_editable,
     pipfile,
     toml,
@@ -199,6 +200,34 @@ def _file(
     return [["--requirement", name, *flags]]
 
 
+def with_hashes(lines: list[str], lock: dict) -> list[str]:
+    """
+    Add the hashes of a ``pdm.lock`` to an exported list.
+
+    Parameters
+    ----------
+    lines : list of str
+        Lines in pip's format, without hashes.
+    lock : dict
+        The lock.
+
+    Returns
+    -------
+    list of str
+        The lines, with hashes where the lock has them.
+    """
+    hashes: dict[tuple[str, str], list[str]] = {}
+    for package in lock.get("package", []):
+        key = (normal(package["name"]), package.get("version", ""))
+        hashes.setdefault(key, []).extend(file["hash"] for file in package.get("files", []))
+    found = []
+    for line in lines:
+        match = re.match(r"([\w.-]+)(?:\[[^\]]*\])?==([^\s;]+)", line)
+        known = hashes.get((normal(match[1]), match[2]), []) if match else []
+        found.append(" ".join([line, *(f"{HASH}={value}" for value in dict.fromkeys(known))]))
+    return found
+
+
 @dataclass
 class Tools:
     """
@@ -220,12 +249,15 @@ class Tools:
         out = folder / "exported.txt"
         make = {"pdm.lock": self._pdm, "uv.lock": self._uv, "poetry.lock": self._poetry}[name]
         make(out, wanted, frozen)
-        return lines_of(out) if out.exists() else []
+        lines = lines_of(out) if out.exists() else []
+        return with_hashes(lines, toml(folder, name)) if name == "pdm.lock" else lines
 
     def _pdm(self, out: Path, wanted: Wanted, _: bool) -> None:
         chosen = [part for name in (*wanted.extras, *wanted.groups) for part in ("-G", name)]
         # PDM takes groups for development dependencies, which --production leaves out.
         chosen += [] if wanted.groups else ["--production"]
+        # With hashes, PDM refuses a lock that has a package without them, such as a repository.
+        chosen.append("--no-hashes")
         run(*PDM, "export", *chosen, "--format", "requirements", "--output", str(out))
 
     def _uv(self, out: Path, wanted: Wanted, frozen: bool) -> None:
