@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -63,7 +65,7 @@ def keys_of(given: str | Mapping[str, str] | None) -> dict[str, str]:
     }
 
 
-def write(folder: Path, keys: Mapping[str, str], options: Iterable[str]) -> Path:
+def write(folder: Path, keys: Mapping[str, str], options: Iterable[str]) -> str:
     """
     Write keys, and the program that chooses among them.
 
@@ -78,8 +80,8 @@ def write(folder: Path, keys: Mapping[str, str], options: Iterable[str]) -> Path
 
     Returns
     -------
-    pathlib.Path
-        The program, for ``GIT_SSH_COMMAND``.
+    str
+        The command for ``GIT_SSH_COMMAND``.
     """
     files = {}
     for number, (name, key) in enumerate(keys.items()):
@@ -91,5 +93,5 @@ def write(folder: Path, keys: Mapping[str, str], options: Iterable[str]) -> Path
     (folder / "keys.json").write_text(json.dumps({"keys": files, "options": list(options)}))
     program = folder / "ssh"
     program.write_text(PROGRAM)
-    program.chmod(0o700)
-    return program
+    # Programs in a folder for temporary files may not be executable.
+    return shlex.join([sys.executable, str(program)])

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import fcntl
 import re
-import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -110,8 +109,10 @@ def _environment(keys: Mapping[str, str]) -> Iterator[dict[str, str]]:
     options = ["-oBatchMode=yes", "-oStrictHostKeyChecking=accept-new", "-oConnectTimeout=20"]
     with tempfile.TemporaryDirectory() as folder:
         # Only this user may open the folder.
-        program = write(Path(folder), keys, options)
-        yield {"GIT_SSH_COMMAND": shlex.quote(str(program)), "GIT_SSH_VARIANT": "ssh"}
+        yield {
+            "GIT_SSH_COMMAND": write(Path(folder), keys, options),
+            "GIT_SSH_VARIANT": "ssh",
+        }
 
 
 def resolve(listing: str, version: str) -> str:

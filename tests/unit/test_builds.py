@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -367,12 +368,12 @@ def test_each_repository_gets_its_own_key(tmp_path: Path, words: list[str], key:
     given = keys_of({"source": "SOURCE", "ssh://git@git.example.org/me/core.git": "CORE"})
     private = tmp_path / "private"
     private.mkdir()
-    program = write(private, given, ["-oBatchMode=yes"])
+    command = shlex.split(write(private, given, ["-oBatchMode=yes"]))
     ssh = tmp_path / "ssh"
     ssh.write_text('#!/bin/sh\nwhile [ "$1" != -i ]; do shift; done; cat "$2"; stat -c %a "$2"\n')
     ssh.chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run([program, *words], env=environment, capture_output=True, text=True)
+    done = subprocess.run([*command, *words], env=environment, capture_output=True, text=True)
     assert done.stdout.split() == [key, "600"], done.stderr
 
 

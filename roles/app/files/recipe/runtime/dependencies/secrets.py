@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from pathlib import Path
 
 FOLDER = Path("/run/secrets")
@@ -61,8 +62,10 @@ def _use_keys(keys: dict[str, str], program: str) -> None:
     options = ["-oBatchMode=yes", f"-oStrictHostKeyChecking={strict}", "-oConnectTimeout=20"]
     options.append(f"-oUserKnownHostsFile={PRIVATE / 'known_hosts'}")
     _write(PRIVATE / "keys.json", json.dumps({"keys": files, "options": options}))
-    _write(PRIVATE / "ssh", program, 0o700)
-    os.environ |= {"GIT_SSH_COMMAND": str(PRIVATE / "ssh"), "GIT_SSH_VARIANT": "ssh"}
+    _write(PRIVATE / "ssh", program)
+    # Nothing may be executed in that file system itself.
+    command = f"{sys.executable} {PRIVATE / 'ssh'}"
+    os.environ |= {"GIT_SSH_COMMAND": command, "GIT_SSH_VARIANT": "ssh"}
 
 
 def hide(text: str) -> str:
