@@ -53,6 +53,8 @@ PROGRESS = re.compile(
             r"(Selecting|Preparing to|Unpacking|Setting up|Processing triggers) ",
             r"\s*(Downloading|Using cached|Collecting|Requirement already|Obtaining|━|╸)",
             r"\s*(Getting req\w+|Preparing metadata|Installing build) .*: (start|finish)ed",
+            r"(The following|Suggested packages|Recommended packages|Need to get|After this op)",
+            r"\d+\.\d+$|\d+ upgraded, |Fetched \d",
         ]
     )
 )
@@ -147,7 +149,7 @@ def build_log(output: str) -> str:
     kept = _distinct(line for line in lines if not PROGRESS.match(line))
     telling = _telling(kept)
     rest = [line for line in kept if line not in telling and not WARNING.match(line)]
-    left = LOG_LINES - len(telling)
+    left = LAST_LINES if telling else LOG_LINES
     return "\n".join([*build_advice(output), *telling, *rest[-left:]])
 
 
