@@ -17,6 +17,7 @@ from ansible.plugins.action import ActionBase
 sys.path.append(str(Path(__file__).parents[1]))
 from checks import host as server_rules
 from checks.apps import procfile_of
+from checks.builds import pythons
 from checks.databases import check_connections
 from checks.domains import domain_error, redirects
 from checks.files import is_file, local
@@ -79,6 +80,7 @@ class ActionModule(ActionBase):
             found += self._crowds(site, found)
         if all(finding.warning for finding in found):
             result["preflight_apps"] = self._completed(site)
+            result["preflight_pythons"] = pythons(site, site.defaults)
             result["_ansible_verbose_override"] = True
             if self._gathered:
                 # Later plays need not gather them again.
@@ -108,6 +110,7 @@ class ActionModule(ActionBase):
             certificates_checked=bool(self._task.args.get("server_checked", True)),
             environment=Path(folder).name,
             examples=_examples(),
+            defaults=_role_defaults(),
             read=self._read,
         )
 

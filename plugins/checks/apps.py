@@ -21,6 +21,7 @@ from module_utils.paths import SERVER_DIR
 from module_utils.procfile import ProcfileError, complete, unread
 
 from checks.app_files import check_files
+from checks.builds import lists_below
 from checks.databases import check_database
 from checks.domains import check_domains
 from checks.edge import edge_variables
@@ -53,12 +54,14 @@ TAKEN_NAMES = {
 # A volume at one of these paths would hide files of the image.
 TAKEN_PATHS = {
     *("/", "/app", "/app/src", "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/opt"),
-    *(SERVER_DIR, "/opt/venv", "/proc", "/run", "/sbin", "/sockets", "/sys", "/usr", "/var"),
+    *(SERVER_DIR, "/opt/project", "/opt/venv", "/proc", "/run", "/sbin", "/sockets", "/sys"),
+    *("/usr", "/var"),
     "/tmp",  # noqa: S108
 }
 TAKEN_TREES = (
     "/dev/",
     f"{SERVER_DIR}/",
+    "/opt/project/",
     "/opt/venv/",
     "/proc/",
     "/run/secrets/",
@@ -260,6 +263,7 @@ def check_entry(app: dict[str, Any], where: str) -> list[Finding]:
         "setup": _init,
         "init": _init,
         "version": _one_line,
+        "requirements": _one_line,
         "folder": _one_line,
     }
     for key, check in checks.items():
@@ -414,15 +418,20 @@ def check_source(app: dict[str, Any], where: str) -> list[Finding]:
             fix = "Set it to a file, relative to the app's folder"
             wrong = _astray(folder, str(app["dockerfile"])) or "is not a file in source"
             found.append(Finding(f"{where}.dockerfile", wrong, fix, app["dockerfile"]))
-    elif not any((folder / name).is_file() for name in INSTALLABLE):
+    elif not app.get("requirements") and not any((folder / n).is_file() for n in INSTALLABLE):
         wrong = "lists no dependencies"
         fix = "Put a requirements.txt, or a pyproject.toml with its lock file, into the folder"
+        if (folder / "Pipfile").is_file():
+            fix = "Run `pipenv lock`, and keep the Pipfile.lock in git"
+        elif others := lists_below(folder):
+            fix = f"Set `requirements` to the right list, such as {others[0]}"
         found.append(Finding(spot, wrong, fix, source))
     if app.get("static"):
         static = within(folder, str(app["static"]))
         fix = "Set it to a folder below the app's folder, relative to that"
         # The app's folder itself would publish its code.
-        if not static or not is_folder(static) or static == folder.resolve():
+        made = app.get("build") and static and not static.exists()
+        if not made and (not static or not is_folder(static) or static == folder.resolve()):
             wrong = _astray(folder, str(app["static"])) or "is not a folder in source"
             found.append(Finding(f"{where}.static", wrong, fix, app["static"]))
     return found

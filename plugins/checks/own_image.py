@@ -10,7 +10,10 @@ from checks.report import Finding
 
 # Keys that need another one.
 OF_DOCKERFILE = ("build_args", "build_target")
-OF_SOURCE = ("source", "version", "folder", "dockerfile", "static", "packages", "build_packages")
+OF_SOURCE = (
+    *("source", "version", "folder", "dockerfile", "static", "packages", "build_packages"),
+    *("python", "requirements", "extras", "groups", "build"),
+)
 ARGUMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SECRET = re.compile(r"(password|passwd|secret|token|api_?key|credential|private)", re.IGNORECASE)
 STAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")

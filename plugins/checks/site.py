@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from module_utils.acme import DIRECTORIES, directory
+from module_utils.app import BUILD_SECRETS
 from module_utils.services import is_true
 
 from checks.apps import check_apps, present
+from checks.builds import check_builds, check_deploy_keys
 from checks.capacity import check_capacity
 from checks.certificates import check_certificate
 from checks.databases import check_versions
@@ -19,7 +21,7 @@ from checks.files import is_file, is_folder, local
 from checks.host import postgres_major
 from checks.outside import check_outside
 from checks.report import UNKNOWN, Finding, nearest
-from checks.secrets import check_secrets, control_error
+from checks.secrets import check_secrets
 from checks.services import IMAGE, check_services
 from checks.site_settings import check_logins
 from checks.spec import check_names, check_types
@@ -32,7 +34,9 @@ EXAMPLES = [
 ]
 RELEASES = {"debian": ("trixie", "bookworm"), "ubuntu": ("noble",)}
 # Variables with one part per app.
-OF_APPS = ("apps", "vault_app_secrets", "vault_basic_auth", "vault_deploy_keys")
+OF_APPS = (
+    *("apps", "vault_app_secrets", "vault_basic_auth", "vault_build_secrets", "vault_deploy_keys"),
+)
 TEST_ENVIRONMENTS = re.compile(r"staging|stage|local|vagrant|dev|test", re.IGNORECASE)
 PRODUCTION = re.compile(r"prod(uction)?([-_.].*)?", re.IGNORECASE)
 
@@ -64,6 +68,8 @@ class Site:
         The current time, with time zone.
     certificates_checked : bool
         Whether to check the operator's own certificates, which a rollback does not need.
+    defaults : dict
+        The defaults of all roles.
     """
 
     values: dict[str, Any]
@@ -76,6 +82,7 @@ class Site:
     read: Callable[[str], bytes] = lambda path: local(path).read_bytes()
     now: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
     certificates_checked: bool = True
+    defaults: dict[str, Any] = field(default_factory=dict)
 
     def get(self, name: str, default: Any = "") -> Any:
         """Return a variable, or the default if it is not set or could not be computed."""
@@ -149,7 +156,7 @@ def check_site(site: Site) -> list[Finding]:
     apps = present(site.values.get("apps")) if site.entries else []
     found += shared_domains(sorted(apps, key=lambda pair: pair[1] in site.chosen)) + _names(site)
     found += _secrets(site) + _acme(site) + _images(site) + _files(site) + _engine(site)
-    found += _builds(site) + _logins(site) + _services(site)
+    found += _builds(site) + check_builds(site, site.defaults) + _logins(site) + _services(site)
     found += check_versions(site.apps, str(site.get("images_source", "debian")))
     for where, app in site.apps:
         found += check_capacity(app, where, site.get("app_memory_mb", 512))
@@ -241,15 +248,7 @@ def _keys(site: Site) -> list[Finding]:
         return []
     found = _strangers(site, keys, "vault_deploy_keys")
     for name, key in keys.items():
-        where, fix = f"vault_deploy_keys.{name}", "Write the whole private key as a block ('|')"
-        if key is UNKNOWN:
-            continue
-        if not isinstance(key, str) or not re.match(r"\s*-----BEGIN [A-Z ]*PRIVATE KEY-----", key):
-            found.append(Finding(where, "is not a private key", fix))
-        elif "PRIVATE KEY-----" not in key.strip()[30:]:
-            found.append(Finding(where, "is an incomplete private key", fix))
-        elif control_error(key, multiline=True):
-            found.append(Finding(where, "contains a control character", fix))
+        found += check_deploy_keys(key, f"vault_deploy_keys.{name}")
     return found
 
 
@@ -413,7 +412,18 @@ def _builds(site: Site) -> list[Finding]:
         if not app.get("dockerfile") or app.get("image"):
             wrong = "has no effect without dockerfile"
             found.append(Finding(spot, wrong, "Remove it", wanted, warning=True))
+        own = site.get("vault_build_secrets", {})
+        own = own.get(app.get("name")) if isinstance(own, dict) else None
         for name in wanted:
+            if name not in BUILD_SECRETS and name not in (own or {}):
+                where_to = f"vault_build_secrets.{app.get('name')}"
+                known = [*BUILD_SECRETS, *map(str, own or {})]
+                near = nearest(str(name), known)
+                wrong = f"lists {name}, which is neither ca_bundle, pip_index_url nor in {where_to}"
+                fix = f"Did you mean {near}?" if near else f"Add it to {where_to}, or remove it"
+                found.append(Finding(spot, wrong, fix, wanted))
+            if name not in BUILD_SECRETS:
+                continue
             variable = f"build_{name}"
             known = site.get(variable)
             if app.get("dockerfile") and isinstance(name, str) and not known:

@@ -76,6 +76,11 @@ ADVICE = {
         "This SQLAlchemy needs postgresql:// URLs, and DATABASE_URL is one: check how the app "
         "changes it."
     ),
+    r"PackageNotFoundError: No package metadata was found for (?P<name>[\w.-]+)": (
+        "The app asks for the metadata of {name}. If that is the app itself, it could not be "
+        "installed as a package: its pyproject.toml needs a [build-system] that can build it. "
+        "Otherwise add it to the list of dependencies."
+    ),
     r"No module named 'psycopg2'": (
         "DATABASE_URL is for Postgres, so the app needs psycopg2 in its list of dependencies; if "
         "it has psycopg instead, set `database_url_scheme: postgresql+psycopg`."

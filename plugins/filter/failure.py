@@ -55,6 +55,8 @@ PROGRESS = re.compile(
             r"(Selecting|Preparing to|Unpacking|Setting up|Processing triggers) ",
             r"\s*(Downloading|Using cached|Collecting|Requirement already|Obtaining|━|╸)",
             r"\s*(Getting req\w+|Preparing metadata|Installing build) .*: (start|finish)ed",
+            r"(The following|Suggested packages|Recommended packages|Need to get|After this op)",
+            r"\d+\.\d+$|\d+ upgraded, |Fetched \d",
         ]
     )
 )
@@ -75,10 +77,41 @@ NO_NAME = (
 PASSES = re.compile(
     r"connection (reset|broken|aborted|timed out)|timed? ?out|unexpected eof|incompleteread"
     r"|tls handshake|hash sum mismatch|file has unexpected size|mirror sync in progress"
-    r"|failed to fetch|\b(500|502|503|504) |too many requests|remote end closed"
-    r"|network is unreachable|oci runtime|runc|failed to create (shim|task)|no such container"
+    r"|failed to fetch|\b50[0234]\s+(internal|bad|service|gateway|server)|too many requests"
+    r"|(error|status|code|returned)\D{0,12}\b50[0234]\b|remote end closed|ECONNRESET|ETIMEDOUT"
+    r"|network is unreachable|oci runtime|\brunc\b|failed to create (shim|task)|no such container"
     r"|context canceled|broken pipe",
     re.IGNORECASE,
+)
+# pip gave up asking an index, and then reports that it has no such package.
+GAVE_UP = "Retry(total=0"
+# Errors that come again with the same source, whatever else the log says.
+STAYS = re.compile(
+    r"error: command .* failed with exit|\w\.\w+:\d+(:\d+)?: (fatal )?error:|resolutionimpossible"
+    r"|no matching distribution|do not match the hashes|invalid requirement|unable to locate pack"
+    r"|has no installation candidate|dockerfile parse error|failed to (compute cache|calculate)",
+    re.IGNORECASE,
+)
+# Lines that say what went wrong, ...
+TELLING = re.compile(
+    r"(?i)\b(fatal|error|err!|failed|failure|exception|cannot|can't|could not|couldn't|not found"
+    r"|no such|missing|denied|refused|undefined|unsupported|requires|killed|invalid|conflict\w*)\b"
+)
+# ... and those that only warn, or name a step around the error.
+WARNING = re.compile(
+    r"(?i)\s*(\S+:\d+(:\d+)?: )?(warning|note|hint|notice|deprecat\w+)\b|npm (warn|notice)\b"
+    r"|.*\b\w*(deprecation|future|user|runtime)warning\b|\s*\[(notice|warn\w*)\]|.*-W\w+"
+    r"|\s*(note: )?this (error originates|is an issue with)|.*\[(\d+ lines|end) of output\]"
+    r"|\s*(compilation|build) terminated|\s*[^\w\s]+$"
+)
+# The last line of BuildKit repeats the command, which the report names already.
+WRAPPER = re.compile(
+    r"ERROR: (failed to (solve|build)|process)|failed to solve|Dockerfile:\d+|\s*>>> "
+)
+MEANINGFUL_LINES = 8
+# Advice of the recipe's own programs.
+OURS = re.compile(
+    r"could not be compiled without|has no wheel for this Python|The build command failed"
 )
 BUILD_ADVICE = {
     NO_RESOLVER: (
@@ -113,10 +146,25 @@ def failure_log(log: str) -> str:
 
 
 def build_log(output: str) -> str:
-    """Shorten the output of a failed build."""
+    """Shorten the output of a failed build: advice, then the lines that tell, then their end."""
     lines = [STEP.sub("", line) for line in _lines(output)]
     kept = _distinct(line for line in lines if not PROGRESS.match(line))
-    return "\n".join([*build_advice(output), *kept[-LOG_LINES:]])
+    telling = _telling(kept)
+    rest = [line for line in kept if line not in telling and not WARNING.match(line)]
+    left = LAST_LINES if telling else LOG_LINES
+    return "\n".join([*build_advice(output), *telling, *rest[-left:]])
+
+
+def _telling(lines: list[str]) -> list[str]:
+    """Take the last lines that say what went wrong, without warnings."""
+    ours = [line for line in lines if OURS.search(line)]
+    errors = [
+        line
+        for line in lines
+        if TELLING.search(line) and not WARNING.match(line) and not WRAPPER.match(line)
+    ]
+    others = [line for line in errors if line not in ours]
+    return [*ours, *others[-MEANINGFUL_LINES:]]
 
 
 def build_advice(output: str) -> list[str]:
@@ -130,7 +178,14 @@ def build_advice(output: str) -> list[str]:
 def may_pass(result: dict[str, Any]) -> bool:
     """Tell whether another try of a build can help."""
     text = "\n".join(str(result.get(key) or "") for key in ("msg", "stdout", "stderr"))
-    return bool(PASSES.search(text)) and not build_advice(text)
+    if build_advice(text):
+        return False
+    if GAVE_UP in text:
+        return True
+    # A warning of a compiler, or a download that succeeded at the second try, is not the cause.
+    lines = [STEP.sub("", line) for line in _lines(text)]
+    rest = "\n".join(n for n in lines if not WARNING.match(n) and not PROGRESS.match(n))
+    return bool(PASSES.search(rest)) and not STAYS.search(rest)
 
 
 def _lines(text: str) -> list[str]:

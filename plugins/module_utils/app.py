@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
@@ -25,7 +26,9 @@ NAME = re.compile(r"(?=.{1,31}\Z)[a-z][a-z0-9]*(?:(?:-+|__?)[a-z0-9]+)*")
 GIT_URL = re.compile(r"(https?|ssh|git|file)://\S+|[\w.-]+@[\w.-]+:\S+")
 VOLUME = re.compile(r"(/[A-Za-z0-9_.-]+)+")
 # pip can install an app from any of these files.
-INSTALLABLE = ("requirements.txt", "pyproject.toml", "setup.py")
+INSTALLABLE = ("requirements.txt", "pyproject.toml", "Pipfile.lock", "setup.py")
+# Programs of a build command that need Node.
+NODE = re.compile(r"(?<![\w./-])(npm|npx|node|yarn|pnpm)(?![\w-])")
 # BuildKit secrets that a build may need for its downloads.
 BUILD_SECRETS = ("ca_bundle", "pip_index_url")
 # Smallest and largest allowed value.
@@ -170,6 +173,11 @@ class App:
     setup: str
     init: str
     static: str
+    python: str
+    requirements: str
+    extras: list[str]
+    groups: list[str]
+    build: str
     health: str
     processes: int
     threads: int
@@ -372,19 +380,56 @@ class App:
         if self.image:
             return {}
         needs = {key: [getattr(self, key)] for key in ("dockerfile", "static")}
+        if self.has_build:
+            # The build may make the folder.
+            del needs["static"]
+        if self.requirements and not self.has_dockerfile:
+            needs["requirements"] = [self.requirements]
         needs = {key: paths for key, paths in needs.items() if paths[0]}
-        if not self.has_dockerfile:
+        if not self.has_dockerfile and not self.requirements:
             needs["source"] = list(INSTALLABLE)
         return {f"apps.{self.name}.{key}": paths for key, paths in needs.items()}
+
+    @property
+    def has_build(self) -> bool:
+        """Whether a command makes files of the image; an image of the app's own has none."""
+        return bool(self.build) and not self.has_dockerfile
+
+    @property
+    def build_arguments(self) -> dict[str, str]:
+        """The arguments of the recipe that follow from the entry alone."""
+        if self.has_dockerfile:
+            return {}
+        found = {
+            "BUILD_PACKAGES": " ".join(self.build_packages),
+            "PACKAGES": " ".join(self.packages),
+        }
+        # An argument that no key asks for keeps its default, and with it the build cache.
+        wanted = {
+            "REQUIREMENTS": self.requirements,
+            "EXTRAS": " ".join(self.extras),
+            "DEPENDENCY_GROUPS": " ".join(self.groups),
+            "LINKS": " ".join(f"{path}={target}" for path, target in self.links.items()),
+        }
+        if self.build:
+            shown = {"APP_ENV": "production", "FLASK_APP": self.module, **self.environment}
+            wanted |= {
+                "CODE": "built",
+                "BUILD": self.build,
+                "BUILD_ENVIRONMENT": json.dumps(shown, default=str, sort_keys=True),
+                "NODE_PACKAGES": "nodejs npm" if NODE.search(self.build) else "",
+            }
+        return found | {name: value for name, value in wanted.items() if value}
 
     @property
     def build_reads(self) -> list[str]:
         """Secrets that the build may read; with an own Dockerfile, those in ``build_secrets``."""
         if not self.has_dockerfile:
-            return list(BUILD_SECRETS)
+            return [*BUILD_SECRETS, "build_secrets"]
         if self.image:
             return []
-        return [name for name in BUILD_SECRETS if name in self.build_secrets]
+        known = [name for name in BUILD_SECRETS if name in self.build_secrets]
+        return known + [str(name) for name in self.build_secrets if name not in BUILD_SECRETS]
 
     @property
     def loader(self) -> str:
@@ -544,16 +589,17 @@ class App:
         secrets = sorted(self.secrets(given or {}))
         return {
             "brought": self.brought,
+            "build_arguments": self.build_arguments,
             "build_reads": self.build_reads,
             "configuration": self.configuration,
             "connections": self.connections,
             "dir": self.dir,
             "gunicorn_app": self.gunicorn_app,
+            "has_build": self.has_build,
             "has_dockerfile": self.has_dockerfile,
             "is_git": is_git(self.source),
             "kind": self.kind,
             "link": LINKS[self.kind],
-            "links": " ".join(f"{path}={target}" for path, target in self.links.items()),
             "loader": self.loader,
             "mounts": self.mounts,
             "owner": self.owner,

@@ -7,12 +7,16 @@ import fcntl
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.safe_git import GitError, looks_bare, run
+from ansible.module_utils.ssh_keys import write
+
+# Runs git in a checkout with these arguments, and returns its output.
+Git = Callable[..., str]
 
 DOCUMENTATION = r"""
 module: git_source
@@ -34,10 +38,12 @@ options:
     description: Folder for the checkout. Other files in it are removed.
     type: path
     required: true
-  key:
-    description: Private SSH key, if the repository needs one.
-    type: str
-    default: ""
+  keys:
+    description:
+      - Private SSH keys by the address of their repository (C(host/path)). The key C(source) is for
+        all others.
+    type: dict
+    default: {}
   app:
     description: The app's name, for messages.
     type: str
@@ -66,7 +72,8 @@ commit:
 ADVICE = {
     r"Permission denied \(publickey|Load key|error in libcrypto|invalid format": (
         "the key was refused. Put the private part of a deploy key of that repository into "
-        "vault_deploy_keys.{app}, including its first and last line"
+        "vault_deploy_keys.{app}, including its first and last line; for a submodule, under its "
+        "address (HOST/PATH), beside `source` for the app's own"
     ),
     r"could not read Username|Authentication failed|terminal prompts disabled": (
         "the repository does not exist or is private. For a private one use its SSH address "
@@ -80,6 +87,10 @@ ADVICE = {
         r"Could not resolve host|Name or service not known|Connection (refused|timed)|unreachable"
         r"|Failed to connect|Couldn't connect"
     ): ("this machine does not reach the host. Check the address and the network"),
+    r"git-lfs|git: 'lfs'": (
+        "its large files are in Git LFS, which failed or is missing on this machine. Install it "
+        "(sudo apt-get install git-lfs)"
+    ),
     r"not found|does not appear to be a git repository|does not exist|not exist": (
         "there is no such repository, or the key has no access. Correct `source` in the app's entry"
     ),
@@ -94,16 +105,14 @@ ADVICE = {
 
 
 @contextmanager
-def _environment(key: str) -> Iterator[dict[str, str]]:
-    ssh = ["ssh", "-oBatchMode=yes", "-oStrictHostKeyChecking=accept-new", "-oConnectTimeout=20"]
+def _environment(keys: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    options = ["-oBatchMode=yes", "-oStrictHostKeyChecking=accept-new", "-oConnectTimeout=20"]
     with tempfile.TemporaryDirectory() as folder:
-        if key:
-            # The folder is private; ssh requires the same of the key file.
-            file = Path(folder) / "key"
-            file.touch(0o600)
-            file.write_text(key.strip().replace("\r", "") + "\n")
-            ssh += ["-i", str(file), "-oIdentitiesOnly=yes", "-oIdentityAgent=none"]
-        yield {"GIT_SSH_COMMAND": " ".join(ssh)}
+        # Only this user may open the folder.
+        yield {
+            "GIT_SSH_COMMAND": write(Path(folder), keys, options),
+            "GIT_SSH_VARIANT": "ssh",
+        }
 
 
 def resolve(listing: str, version: str) -> str:
@@ -146,16 +155,18 @@ def resolve(listing: str, version: str) -> str:
     )
 
 
-def fetch(url: str, version: str, dest: Path, key: str = "") -> str:
+def fetch(url: str, version: str, dest: Path, keys: Mapping[str, str] | None = None) -> str:
     """
     Check out one version.
 
     Parameters
     ----------
-    url, version, key : str
+    url, version : str
         As the module's options of the same names.
     dest : pathlib.Path
         Folder for the checkout.
+    keys : mapping of str to str, optional
+        As the module's option of the same name.
 
     Returns
     -------
@@ -167,7 +178,7 @@ def fetch(url: str, version: str, dest: Path, key: str = "") -> str:
     GitError
         If git fails; the text is git's own.
     """
-    with _environment(key) as env:
+    with _environment(keys or {}) as env:
 
         def git(*arguments: str) -> str:
             return run(dest / ".git", *arguments, cwd=dest, env=env)
@@ -191,15 +202,72 @@ def fetch(url: str, version: str, dest: Path, key: str = "") -> str:
         if (dest / ".gitmodules").exists():
             # The addresses from an earlier fetch may be out of date.
             git("submodule", "sync", "--quiet", "--recursive")
-            git("submodule", "update", "--quiet", "--init", "--recursive", "--force")
+            _update_submodules(git)
+        _fetch_large(git, dest)
         return commit
 
 
-def _download(git: object, url: str, commit: str) -> str:
+def _update_submodules(git: Git) -> None:
+    command = ("submodule", "update", "--quiet", "--init", "--recursive", "--force")
+    try:
+        git(*command, "--depth=1", "--recommend-shallow")
+    except GitError:
+        # Not every host serves a commit by its name.
+        git(*command)
+
+
+def _fetch_large(git: Git, dest: Path) -> None:
+    """Replace pointers of Git LFS by the files that they stand for, if git-lfs is here."""
+    if not shutil.which("git-lfs") or not _uses_lfs(dest):
+        return
+    # Set for these calls only: a checkout never runs a filter.
+    git("lfs", "fetch", "origin", "HEAD")
+    git("lfs", "checkout")
+    if (dest / ".gitmodules").exists():
+        git("submodule", "--quiet", "foreach", "--recursive", "git lfs fetch && git lfs checkout")
+
+
+def _uses_lfs(dest: Path) -> bool:
+    files = (path for path in dest.rglob(".gitattributes") if not path.is_symlink())
+    return any("filter=lfs" in path.read_text(errors="replace") for path in files)
+
+
+def _full_name(git: Git, url: str, commit: str) -> str:
+    """
+    Find the commit that an abbreviation means, without the files of all commits.
+
+    Parameters
+    ----------
+    git : callable
+        Runs git in the checkout.
+    url, commit : str
+        The repository, and the abbreviation.
+
+    Returns
+    -------
+    str
+        All digits; empty if the history does not tell them, or they were given.
+    """
+    if len(commit) == 40:
+        return ""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            git("clone", "--quiet", "--bare", "--filter=tree:0", url, f"{folder}/history")
+            listed = git("--git-dir", f"{folder}/history", "rev-list", "--all")
+        except GitError:
+            return ""
+    found = [name for name in listed.split() if name.startswith(commit)]
+    return found[0] if len(found) == 1 else ""
+
+
+def _download(git: Git, url: str, commit: str) -> str:
     try:
         git("fetch", "--quiet", "--depth=1", url, commit)
     except GitError:
         # An abbreviated commit, or a host that serves only commits of branches and tags.
+        full = _full_name(git, url, commit)
+        if full:
+            return _download(git, url, full)
         git(
             "fetch",
             "--quiet",
@@ -239,7 +307,7 @@ def main() -> None:
             "url": {"type": "str", "required": True},
             "version": {"type": "str", "default": ""},
             "dest": {"type": "path", "required": True},
-            "key": {"type": "str", "default": "", "no_log": True},
+            "keys": {"type": "dict", "default": {}, "no_log": True},
         },
         supports_check_mode=True,
     )
@@ -250,7 +318,7 @@ def main() -> None:
     with dest.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
-            commit = fetch(options["url"], options["version"], dest, options["key"])
+            commit = fetch(options["url"], options["version"], dest, options["keys"])
         except GitError as error:
             module.fail_json(msg=explain(options["app"], options["url"], str(error)))
     module.exit_json(changed=False, commit=commit)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.python_versions import Choice, choose, image_key, wishes
 from ansible.module_utils.safe_git import work_tree
 from ansible.module_utils.source_root import borrowed_files
 from ansible.module_utils.source_tree import (
@@ -88,6 +89,21 @@ options:
         its own, for which Docker reads that file.
     type: bool
     default: false
+  python:
+    description:
+      - The version of Python in the app's entry. If it is empty, the files of the source decide.
+    type: str
+    default: ""
+  pythons:
+    description:
+      - The versions that there are images of. Without any, the source is not asked for one.
+    type: list
+    elements: str
+    default: []
+  python_default:
+    description: The version of the image C(python).
+    type: str
+    default: ""
 author: flask-vps maintainers
 """
 
@@ -118,12 +134,19 @@ commit:
       without git.
   type: str
   returned: always
+python_image:
+  description: Key of the image with the app's Python in C(images_names).
+  type: str
+  returned: always
 """
 
+# What git keeps instead of a large file: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
+POINTER = b"version https://git-lfs.github.com/spec/v1"
+POINTER_BYTES = 1024
 # Files that are read through a link on the server, as root or during a build.
 READ_IN_PLACE = (
     *("requirements.txt", "pyproject.toml", "pdm.lock", "uv.lock", "poetry.lock"),
-    *("setup.py", "setup.cfg"),
+    *("Pipfile.lock", "setup.py", "setup.cfg"),
 )
 # In bytes.
 MOST_OF_PROCFILE = 65536
@@ -316,6 +339,61 @@ def problems_of(tree: Tree, options: dict[str, Any], sizes: dict[str, int]) -> l
     return list(dict.fromkeys(found))
 
 
+def pointers(members: Iterable[tuple[Path, str]]) -> list[str]:
+    """List the files that are pointers of Git LFS, not the files that they stand for."""
+    found = []
+    for file, name in members:
+        if not file.is_symlink() and len(POINTER) < file.stat().st_size <= POINTER_BYTES:
+            with file.open("rb") as opened:
+                if opened.read(len(POINTER)) == POINTER:
+                    found.append(name)
+    return found
+
+
+def _without_pointers(members: Iterable[tuple[Path, str]], options: dict[str, Any]) -> None:
+    """Refuse a source with pointers of Git LFS, which nginx would serve as they are."""
+    found = pointers(members)
+    if found:
+        shown = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+        fix = (
+            "Install git-lfs on this machine (sudo apt-get install git-lfs) and deploy again"
+            if options["commit"]
+            else "Run `git lfs pull` in the source"
+        )
+        wrong = f"{shown} came as a Git LFS pointer, without the file itself"
+        raise SourceError(f"apps.{options['app']}.source: {wrong}. {fix}.")
+
+
+def choose_python(root: Path, options: dict[str, Any]) -> Choice:
+    """
+    Choose the app's version of Python.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The app's folder.
+    options : dict
+        The module's options.
+
+    Returns
+    -------
+    Choice
+        The version, perhaps with a warning.
+
+    Raises
+    ------
+    SourceError
+        If no image has a version that the app can run with.
+    """
+    given, there = options["python"], options["pythons"]
+    if not there:
+        return Choice("" if given == options["python_default"] else given)
+    choice = choose(given, wishes(root), there, options["python_default"])
+    if choice.wrong and not choice.mild:
+        raise SourceError(f"apps.{options['app']}.python: {choice.wrong}. {choice.fix}.")
+    return choice
+
+
 def inner_folder(root: Path, folder: str) -> Path:
     """
     Find the folder to pack within a source.
@@ -367,6 +445,9 @@ def main() -> None:
             "max_files": {"type": "int", "default": 50000},
             "recipe": {"type": "path"},
             "dockerignore": {"type": "bool", "default": False},
+            "python": {"type": "str", "default": ""},
+            "pythons": {"type": "list", "elements": "str", "default": []},
+            "python_default": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
@@ -426,6 +507,8 @@ def archive(options: dict[str, Any], check: bool = False) -> dict[str, Any]:
         sizes |= {name: file.stat().st_size for file, name in borrowed}
     if problems := problems_of(Tree.of(root, files), options, sizes):
         raise SourceError("\n".join(problems))
+    _without_pointers([*named(files, root), *borrowed], options)
+    python = choose_python(root, options)
     digest = Digest()
     pack([*named(files, root), *borrowed], digest)
     if options["digest"] not in ("", digest.name()):
@@ -439,13 +522,24 @@ def archive(options: dict[str, Any], check: bool = False) -> dict[str, Any]:
         members += [(file, below + name) for file, name in borrowed]
         if options["recipe"]:
             recipe = Path(options["recipe"])
-            members += named((f for f in sorted(recipe.rglob("*")) if f.is_file()), recipe)
+            parts = (f for f in sorted(recipe.rglob("*")) if "__pycache__" not in f.parts)
+            members += named((f for f in parts if f.is_file()), recipe)
         changed = write_archive(members, Path(options["dest"]), check)
     commit = options["commit"][:10]
     if not commit and (tree := work_tree(root)):
         commit = tree.commit(root)
-    found = {"digest": digest.name(), "files": len(files) + len(borrowed), "commit": commit}
-    return {"changed": changed, **found, "procfile": _procfile(root, files)}
+    return {
+        "changed": changed,
+        "digest": digest.name(),
+        "files": len(files) + len(borrowed),
+        "commit": commit,
+        "procfile": _procfile(root, files),
+        "python_image": image_key(python.version),
+        # Preflight has warned of a folder; a repository was not there yet.
+        "warnings": [f"apps.{options['app']}: it {python.wrong}. {python.fix}."]
+        if python.wrong and options["commit"]
+        else [],
+    }
 
 
 def _procfile(root: Path, files: list[Path]) -> str:

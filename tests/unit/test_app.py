@@ -141,9 +141,7 @@ def test_a_dockerfile_mounts_no_cache_of_other_apps() -> None:
     values = yaml.safe_load((ROOT / "roles/app/vars/main.yml").read_text())
     name = values["__app_build_cache"]["BUILDKIT_CACHE_MOUNT_NS"]
     # Arguments of the entry cannot replace it.
-    assert values["__app_build_args"].endswith(
-        "combine(app_entry.build_args, __app_build_cache) }}"
-    )
+    assert values["__app_build_args"].endswith(", app_entry.build_args, __app_build_cache) }}")
     shop = {"app_entry": {"name": "shop"}}
     assert jinja2.Template(name).render(**shop, __app_model={"has_dockerfile": True}) == "shop"
     # In our recipe only the installation of dependencies has a cache mount.
@@ -151,11 +149,12 @@ def test_a_dockerfile_mounts_no_cache_of_other_apps() -> None:
 
 
 def test_a_dockerfile_gets_the_secrets_that_its_entry_names() -> None:
-    assert shop().build_reads == ["ca_bundle", "pip_index_url"]
-    assert shop(build_secrets=["ca_bundle"]).build_reads == ["ca_bundle", "pip_index_url"]
+    ours = ["ca_bundle", "pip_index_url", "build_secrets"]
+    assert shop().build_reads == ours
+    assert shop(build_secrets=["ca_bundle"]).build_reads == ours
     assert shop(dockerfile="Dockerfile").build_reads == []
     assert shop(dockerfile="Dockerfile", build_secrets=None).build_reads == []
-    own = shop(dockerfile="Dockerfile", build_secrets=["pip_index_url"])
-    assert own.build_reads == ["pip_index_url"]
+    own = shop(dockerfile="Dockerfile", build_secrets=["TOKEN", "pip_index_url"])
+    assert own.build_reads == ["pip_index_url", "TOKEN"]
     files = yaml.safe_load((ROOT / "roles/app/vars/main.yml").read_text())["__app_build_files"]
     assert [file["id"] for file in files] == shop().build_reads

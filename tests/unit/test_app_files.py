@@ -1,5 +1,6 @@
 """Files that an app reads beside its code: secret, mounted, and in no image and no output."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,9 @@ def test_they_are_written_for_the_app_alone_and_never_shown() -> None:
     assert write["ansible.builtin.copy"]["owner"] == "{{ __app_owner }}"
     # The build reads two folders of a release, and this is neither.
     recipe = (ROOT / "roles/app/files/recipe/Dockerfile").read_text()
-    copied = [line.split()[1] for line in recipe.splitlines() if line.startswith("COPY source")]
-    assert copied == ["source/", "source/"] and "COPY . " not in recipe
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", recipe.replace("\\\n", ""), re.MULTILINE)
+    words = {word.partition("/")[0] for line in copied for word in line.split()}
+    assert words == {"source", "runtime"}
 
 
 @pytest.mark.parametrize(

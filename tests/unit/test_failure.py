@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import failure
 import pytest
@@ -164,6 +163,10 @@ def test_colours_and_progress_bars_are_not_shown() -> None:
             "FileNotFoundError: [Errno 2] No such file or directory: '/app/logs/x.log'",
             "folder of /app/logs/x.log is not in the app's image",
         ),
+        (
+            "importlib.metadata.PackageNotFoundError: No package metadata was found for httpbin",
+            "metadata of httpbin",
+        ),
         ("decouple.UndefinedValueError: MAIL_SERVER not found. Declare it", "MAIL_SERVER"),
         ('environs.EnvError: Environment variable "MAIL_SERVER" not set', "MAIL_SERVER"),
     ],
@@ -227,13 +230,60 @@ def test_no_resolver_and_no_such_name_are_told_apart(text: str, resolver: bool) 
         ("E: Failed to fetch http://x: Temporary failure resolving 'x'", False),
         ("ERROR: No matching distribution found for flask==99", False),
         ("error: command 'gcc' failed with exit code 1", False),
+        ("npm error code ECONNRESET", True),
+        ("fatal: unable to access 'https://h/': The requested URL returned error: 502", True),
         ("no space left on device", False),
+        # What looks like a network error in the output of a compiler, or as a size.
+        ("x.c:1: warning: 'strncpy' output truncated [-Wstringop-truncation]", False),
+        ("  note: the string is truncated here", False),
+        ("Downloading flask.whl (500 kB)\nERROR: Invalid requirement: 'x y'", False),
+        (
+            "WARNING: Retrying (Retry(total=9)) after connection broken by 'x'\nIndentationError",
+            False,
+        ),
+        ("Failed to fetch http://deb.example/x\nE: Unable to locate package libx", False),
+        ("x.c:7:9: error: unknown type name 'timed_out'\nConnection timed out", False),
+        # pip could not ask the index, so the package may well exist.
+        ("Retrying (Retry(total=0)) after reset\nERROR: No matching distribution found", True),
         ("connect to 10.0.0.7 port 443: No route to host", False),
     ],
 )
 def test_a_build_is_tried_again_only_where_that_can_help(text: str, again: bool) -> None:
     assert failure.may_pass({"msg": "The build failed", "stderr": text}) is again
     assert failure.may_pass({"msg": text}) is again
+
+
+def test_what_a_build_failed_at_comes_before_its_warnings() -> None:
+    warnings = [
+        f"#12 {n}.5       src/greenlet/x{n}.c:{n}:3: warning: 'PyEval_{n}' is deprecated [-Wdep]"
+        for n in range(70)
+    ]
+    output = "\n".join(
+        [
+            "#12 1.0   \u00d7 Building wheel for greenlet did not run successfully.",
+            "#12 1.0       [60 lines of output]",
+            *warnings[:35],
+            "#12 9.0       error: command 'g++' failed: No such file or directory",
+            *warnings[35:],
+            "#12 9.1       [end of output]",
+            "#12 9.2   note: This error originates from a subprocess, and is likely not with pip.",
+            "#12 9.3   ERROR: Failed building wheel for greenlet",
+            "#12 9.4 A package could not be compiled without g++: `build_packages: [g++]`.",
+            'ERROR: failed to solve: process "/bin/sh -c install" did not complete: exit code: 1',
+        ]
+    )
+    shown = failure.build_log(output).splitlines()
+    assert "build_packages: [g++]" in shown[0]
+    assert "command 'g++' failed" in "\n".join(shown[:4])
+    assert "Failed building wheel for greenlet" in "\n".join(shown[:4])
+    assert "warning" not in "\n".join(shown) and len(shown) < 12
+    assert not failure.may_pass({"stderr": output})
+
+
+def test_the_end_of_a_build_of_another_kind_is_still_shown() -> None:
+    lines = [f"step {n} went well" for n in "abcdefgh"]
+    shown = failure.build_log("\n".join([*lines, "Assertion of the compiler", "exit"]))
+    assert shown.splitlines()[-1] == "exit" and "step a went well" in shown
 
 
 def test_what_builds_may_not_reach_is_explained() -> None:
@@ -337,10 +387,13 @@ def test_a_line_that_is_too_long_is_cut_after_a_sentence_or_a_word() -> None:
     assert words.endswith("word ...") and len(words) <= 305
 
 
-def test_pip_is_not_left_to_try_for_minutes(tmp_path: Path, capsys: Any) -> None:
+def test_pip_is_not_left_to_try_for_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = ROOT / "roles/app/files/recipe/runtime/install-dependencies"
     loader = importlib.machinery.SourceFileLoader("install_dependencies", str(file))
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    monkeypatch.syspath_prepend(str(file.parent))
     loader.exec_module(module)
     pip = tmp_path / "bin/pip"
     pip.parent.mkdir()

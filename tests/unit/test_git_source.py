@@ -1,9 +1,11 @@
 """Sources from a git address, and the messages when cloning fails."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import run_module
 from git_source import GitError, explain, fetch
 
 
@@ -47,6 +49,59 @@ def said(url: str, version: str, dest: Path) -> str:
     return explain("shop", url, str(error.value))
 
 
+def test_a_short_commit_does_not_download_the_history(repository: Path, tmp_path: Path) -> None:
+    settings = ("uploadpack.allowFilter", "uploadpack.allowAnySHA1InWant")
+    for name in settings:
+        subprocess.run(["git", "-C", repository, "config", name, "true"], check=True)
+    first = subprocess.run(
+        ["git", "-C", repository, "rev-parse", "v1^{commit}"], capture_output=True, text=True
+    ).stdout.strip()
+    dest = tmp_path / "dest"
+    dest.mkdir()
+    assert fetch(f"file://{repository}", first[:9], dest) == first
+    assert (dest / "app.py").read_text() == "one"
+    assert (dest / ".git/shallow").exists()
+    history = ["git", "-C", dest, "rev-list", "--all", "--count"]
+    assert subprocess.run(history, capture_output=True, text=True).stdout.strip() in ("0", "1")
+
+
+needs_lfs = pytest.mark.skipif(not shutil.which("git-lfs"), reason="git-lfs is not installed")
+
+
+@needs_lfs
+def test_large_files_are_fetched(tmp_path: Path) -> None:
+    origin, dest = tmp_path / "origin", tmp_path / "dest"
+    origin.mkdir()
+    dest.mkdir()
+    who = ("-c", "user.name=n", "-c", "user.email=n@n.dev")
+    for command in (
+        ("init", "--quiet", "--initial-branch=main"),
+        ("lfs", "install", "--local"),
+        ("lfs", "track", "*.png"),
+    ):
+        subprocess.run(["git", "-C", origin, *who, *command], check=True, capture_output=True)
+    (origin / "logo.png").write_text("a large picture")
+    for command in (("add", "."), ("commit", "--quiet", "--message=one")):
+        subprocess.run(["git", "-C", origin, *who, *command], check=True, capture_output=True)
+    for _ in range(2):
+        fetch(f"file://{origin}", "", dest)
+        assert (dest / "logo.png").read_text() == "a large picture"
+
+
+def test_a_pointer_is_refused_by_name(repository: Path, tmp_path: Path) -> None:
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n"
+    (repository / "static").mkdir()
+    (repository / "static/logo.png").write_text(text)
+    said = run_module("source_archive", app="shop", path=str(repository))
+    assert "apps.shop.source: static/logo.png came as a Git LFS pointer" in said["msg"]
+    assert "`git lfs pull`" in said["msg"]
+    said = run_module("source_archive", app="shop", path=str(repository), commit="0123456789")
+    assert "sudo apt-get install git-lfs" in said["msg"]
+    # Negative control: a text about such files is none.
+    (repository / "static/logo.png").write_text(f"See:\n{text}")
+    assert run_module("source_archive", app="shop", path=str(repository))["files"] == 2
+
+
 @pytest.mark.parametrize("version", ["v9", "abcdef1234", "--upload-pack=x"])
 def test_a_version_that_is_not_there(repository: Path, tmp_path: Path, version: str) -> None:
     text = said(f"file://{repository}", version, tmp_path / "dest")
@@ -76,6 +131,7 @@ def test_an_address_that_does_not_answer(tmp_path: Path, url: str, advice: str) 
         ("fatal: could not read Username for 'https://h'", "vault_deploy_keys.shop"),
         ("Host key verification failed.", "ssh-keygen -R"),
         ("ERROR: Repository not found.", "Correct `source`"),
+        ("git-lfs filter-process: 1: git-lfs: not found", "apt-get install git-lfs"),
     ],
 )
 def test_git_s_own_words_are_explained(error: str, advice: str) -> None:

@@ -92,5 +92,5 @@ def test_what_has_no_answer_stays_as_it_is_and_is_named(pin: ModuleType, registr
 
 def test_the_shipped_versions_are_all_found(pin: ModuleType) -> None:
     images = pin.IMAGE.findall(pin.VERSIONS.read_text())
-    assert len(images) == 8
+    assert len(images) == 12
     assert {pin.registry_of("docker.io", "")} == {"https://registry-1.docker.io"}

@@ -108,8 +108,8 @@ def test_a_variable_that_an_inventory_may_set_is_overruled_by_no_playbook() -> N
         for name in yaml.safe_load(file.read_text())
     }
     # These differ for each app, and a rollback uses the image of the release.
-    own = {"app_basic_auth", "app_deploy_key", "app_files", "app_operator", "app_python_image"}
-    own.add("app_secrets")
+    own = {"app_basic_auth", "app_build_secrets", "app_deploy_key", "app_files", "app_operator"}
+    own |= {"app_python_image", "app_secrets"}
     # These follow from the app's entry.
     own |= {f"postgres_{name}" for name in ("connections", "extensions", "locale", "version")}
     # Playbooks set the options of other entry points; preflight refuses them in an inventory.

@@ -40,6 +40,7 @@ def pack(source: Path, **options: Any) -> dict[str, Any]:
     """Run the module's code in this process, which is faster than to start the module."""
     defaults = {"folder": "", "commit": "", "digest": "", "needs": {}, "static": "", "dest": ""}
     limits = {"max_mb": 500, "max_files": 50000, "recipe": "", "dockerignore": False}
+    limits |= {"python": "", "pythons": [], "python_default": ""}
     try:
         return archive({"path": source, "app": "shop", **defaults, **limits, **options})
     except SourceError as error:

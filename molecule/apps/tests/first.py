@@ -43,6 +43,39 @@ def test_what_only_the_build_needs_stays_out_of_the_image(site: Site) -> None:
     assert "gcc" not in packages.split()
 
 
+def test_an_app_that_is_a_package_has_its_python_metadata_and_extras(site: Site) -> None:
+    found = json.loads(apps.ask(site, "catalog").body)
+    assert found == {
+        "books": ["Walden", "Emma"],
+        "core": "0.3.0",
+        "extra": True,
+        "python": "3.11",
+        "version": "2.5.1",
+    }
+    # Negative control: the others run with the Python of the image.
+    code = "import sys; print(sys.version_info[1])"
+    assert (
+        site.on_server("docker", "exec", apps.web(site, "notes"), "python3", "-c", code) != "11\n"
+    )
+
+
+def test_what_the_build_command_made_is_in_the_image_and_served(site: Site) -> None:
+    found = json.loads(apps.ask(site, "poster").body)
+    assert found == {"greeting": "Guten Tag", "node": False, "token": ""}
+    script = apps.ask(site, "poster", "/static/dist/app.js")
+    assert (script.status, script.body.strip()) == (200, "const day = 86400000;")
+    assert apps.ask(site, "poster", "/static/style.css").status == 200
+    web = apps.web(site, "poster")
+    assert (
+        site.on_server("docker", "exec", web, "sh", "-c", "command -v node npm git || true") == ""
+    )
+    secret = (Path(os.environ["SITE_SECRETS"]) / "scenario").read_text().strip()
+    image = site.on_server("docker", "inspect", "-f", "{{.Config.Image}}", web).strip()
+    assert secret not in site.on_server("docker", "history", "--no-trunc", image)
+    left = "find /opt/flask-vps/apps/poster -name '.build_secrets' -o -name '.secret_*'"
+    assert site.on_server("sh", "-c", left) == ""
+
+
 def test_apps_cannot_reach_each_other_s_database(site: Site) -> None:
     look = "import socket; print(socket.gethostbyname('{}'))"
     web = apps.web(site, "my_flask_webpage")

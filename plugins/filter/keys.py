@@ -1,0 +1,54 @@
+"""Filters for the keys and secrets that fetching a source and building an image need."""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# Ansible loads each plugin alone; the code they share is in the folders beside theirs.
+sys.path.append(str(Path(__file__).parents[1]))
+from module_utils.ssh_keys import OF_SOURCE, PROGRAM, keys_of
+
+
+def deploy_keys(given: str | Mapping[str, str] | None) -> dict[str, str]:
+    """Return the SSH keys of an app by the address of the repository."""
+    return {str(name): str(key) for name, key in keys_of(_plain(given)).items()}
+
+
+def build_secrets(variables: Mapping[str, str] | None, keys: Any) -> str:
+    """
+    Write the secrets of a build into one text, which is a BuildKit secret.
+
+    Parameters
+    ----------
+    variables : mapping of str to str
+        Variables for the programs that download something.
+    keys : str or mapping of str to str
+        The app's SSH keys. That of its own repository stays on the controller.
+
+    Returns
+    -------
+    str
+        JSON; empty without any secret.
+    """
+    others = {name: key for name, key in deploy_keys(keys).items() if name != OF_SOURCE}
+    given = {str(name): str(value) for name, value in (variables or {}).items()}
+    if not others and not given:
+        return ""
+    # The line break keeps Ansible from taking the text for a dictionary.
+    return "\n" + json.dumps({"variables": given, "keys": others, "ssh": PROGRAM})
+
+
+def _plain(given: Any) -> Any:
+    if isinstance(given, Mapping) or not given:
+        return given
+    return str(given)
+
+
+class FilterModule:
+    """Give the filters to Ansible."""
+
+    def filters(self) -> dict[str, Any]:
+        """Name the filters."""
+        return {"build_secrets": build_secrets, "deploy_keys": deploy_keys}

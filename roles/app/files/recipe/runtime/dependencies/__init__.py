@@ -1,0 +1,1 @@
+"""What `install-dependencies` is made of."""

@@ -1,0 +1,3 @@
+"""A package in the same repository, which the app depends on."""
+
+BOOKS = ["Walden", "Emma"]

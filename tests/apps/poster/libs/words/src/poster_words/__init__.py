@@ -1,0 +1,3 @@
+"""A package in the same repository."""
+
+GREETING = "Hello"
