@@ -16,7 +16,7 @@ from ansible.plugins.action import ActionBase
 # Ansible loads each plugin alone; the code they share is in the folders beside theirs.
 sys.path.append(str(Path(__file__).parents[1]))
 from checks import host as server_rules
-from checks.apps import procfile_of
+from checks.apps import filled
 from checks.builds import pythons
 from checks.databases import check_connections
 from checks.domains import domain_error, redirects
@@ -36,7 +36,6 @@ from module_utils.app import (
     entry_options,
     has_postgres,
 )
-from module_utils.procfile import complete
 from module_utils.services import is_true
 
 ROOT = Path(__file__).parents[2]
@@ -91,7 +90,7 @@ class ActionModule(ActionBase):
         """Give every key of the chosen apps a value."""
         defaults = _role_defaults() | {"tls": "acme"}
         inherited = {name: site.get(name) or defaults[name] for name in INHERITED.values()}
-        return [App.from_entry(_filled(app), inherited).entry() for app in site.chosen]
+        return [App.from_entry(filled(app), inherited).entry() for app in site.chosen]
 
     # -- values -----------------------------------------------------------------------------------
 
@@ -258,7 +257,8 @@ class ActionModule(ActionBase):
         """Add up the memory that each app may use, in MiB."""
         memory = int(self._facts.get("memtotal_mb") or 0)
         postgres = site.get("postgres_memory_mb", postgres_memory(memory, site.entries))
-        return limits(site.entries, site.get("app_memory_mb", defaults["app_memory_mb"]), postgres)
+        entries = [filled(app) for app in site.entries]
+        return limits(entries, site.get("app_memory_mb", defaults["app_memory_mb"]), postgres)
 
     def _traps(self, given: dict[str, Any]) -> list[Finding]:
         """Look for values in the inventory's files that YAML reads differently than written."""
@@ -283,7 +283,8 @@ class ActionModule(ActionBase):
             return []
         memory = int(self._facts.get("memtotal_mb") or 0)
         postgres = site.get("postgres_memory_mb", postgres_memory(memory, site.entries))
-        return check_connections(site.apps, int(postgres))
+        apps = [(where, filled(app)) for where, app in site.apps]
+        return check_connections(apps, int(postgres))
 
     def _defaults(self, site: Site) -> dict[str, Any]:
         """Return what the roles use where the inventory sets nothing."""
@@ -296,12 +297,6 @@ class ActionModule(ActionBase):
         major = server_rules.postgres_major(image)
         ports = [site.get(n, values.get(n)) for n in ("proxy_http_port", "proxy_https_port")]
         return {"ports": ports, "postgres": major, "app_memory_mb": values["app_memory_mb"]}
-
-
-def _filled(app: dict[str, Any]) -> dict[str, Any]:
-    """Complete an entry from its Procfile, if its source is on this machine."""
-    text = procfile_of(app)
-    return app if text is None else complete(app, text)
 
 
 def _versions(apps: list[dict[str, Any]]) -> dict[str, int]:

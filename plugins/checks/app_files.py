@@ -5,15 +5,16 @@ from typing import Any
 
 from module_utils.app import has_own_image, volume_path
 
-from checks.report import UNKNOWN, Finding, kind_of
+from checks.report import UNKNOWN, Finding, type_name
 
 BLOCK = "Write the text as a block: the path, a colon and |, then the indented lines"
 # Mounts there would hide what the container needs.
 TAKEN = (
-    *("/bin/", "/boot/", "/dev/", "/lib/", "/lib64/", "/opt/flask-vps/", "/proc/", "/run/secrets/"),
+    *("/bin/", "/boot/", "/dev/", "/lib/", "/lib64/", "/opt/flask-vps/", "/opt/project/", "/proc/"),
+    "/run/secrets/",
     *("/sbin/", "/sockets/", "/sys/", "/usr/bin/", "/usr/lib/", "/usr/sbin/"),
     *("/etc/passwd", "/etc/group", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"),
-    *("/etc/uwsgi.ini", "/usr/local/bin/", "/opt/venv/bin/"),
+    *("/etc/uwsgi.ini", "/etc/gunicorn.conf.py", "/usr/local/bin/", "/opt/venv/bin/"),
 )
 
 
@@ -48,7 +49,9 @@ def _content(content: Any, spot: str) -> list[Finding]:
     if content is None or content == "":
         return [Finding(spot, "is empty", BLOCK)]
     if not isinstance(content, str):
-        wrong = f"is not text but {kind_of(content)}, so the app would not get what is written here"
+        wrong = (
+            f"is not text but {type_name(content)}, so the app would not get what is written here"
+        )
         return [Finding(spot, wrong, BLOCK)]
     if "\0" in content:
         return [Finding(spot, "contains a NUL character", "Only text files can be brought")]

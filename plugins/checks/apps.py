@@ -17,7 +17,6 @@ from module_utils.app import (
     volume_name,
     volume_path,
 )
-from module_utils.paths import SERVER_DIR
 from module_utils.procfile import ProcfileError, complete, unread
 
 from checks.app_files import check_files
@@ -25,10 +24,11 @@ from checks.builds import lists_below
 from checks.databases import check_database
 from checks.domains import check_domains
 from checks.edge import edge_variables
-from checks.files import is_file, is_folder, local, within
+from checks.files import app_folder, is_file, is_folder, local, within
 from checks.first_run import check_first_run
 from checks.own_image import check_own_image
 from checks.report import UNKNOWN, Finding, nearest, shown_unless_secret
+from checks.reserved import is_taken
 from checks.serve import check_serve
 from checks.site_settings import check_settings
 from checks.spec import type_error
@@ -51,23 +51,6 @@ TAKEN_NAMES = {
     *("edge", "base", "python", "nginx", "docker-gen", "nginx-proxy", "acme-companion", "pebble"),
     *("postgres", "template0", "template1", "public", "none"),
 }
-# A volume at one of these paths would hide files of the image.
-TAKEN_PATHS = {
-    *("/", "/app", "/app/src", "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/opt"),
-    *(SERVER_DIR, "/opt/project", "/opt/venv", "/proc", "/run", "/sbin", "/sockets", "/sys"),
-    *("/usr", "/var"),
-    "/tmp",  # noqa: S108
-}
-TAKEN_TREES = (
-    "/dev/",
-    f"{SERVER_DIR}/",
-    "/opt/project/",
-    "/opt/venv/",
-    "/proc/",
-    "/run/secrets/",
-    "/sockets/",
-    "/sys/",
-)
 
 
 def place(app: Any, number: int) -> str:
@@ -229,13 +212,20 @@ def _required(app: dict[str, Any], where: str) -> list[Finding]:
 
 def procfile_of(app: dict[str, Any]) -> str | None:
     """Read the Procfile of an app whose source is a folder of this machine; None without one."""
-    source = app.get("source")
-    if not isinstance(source, str) or not source or is_git(source):
-        return None
-    file = within(local(source), f"{app.get('folder') or ''}/Procfile".lstrip("/"))
+    folder = app_folder(app)
+    file = within(folder, "Procfile") if folder else None
     if file is None or not is_file(file):
         return None
     return file.read_text(encoding="utf-8-sig", errors="replace")
+
+
+def filled(app: dict[str, Any]) -> dict[str, Any]:
+    """Complete an entry from its Procfile, if its source is on this machine."""
+    text = procfile_of(app)
+    try:
+        return app if text is None else complete(app, text)
+    except ProcfileError:
+        return app  # reported with the missing module
 
 
 def _procfile(app: dict[str, Any], where: str) -> list[Finding]:
@@ -273,11 +263,11 @@ def check_entry(app: dict[str, Any], where: str) -> list[Finding]:
         if text and (error := check(text)):
             found.append(Finding(f"{where}.{key}", *error, value))
     found += _lists(app, where) + _environment(app, where)
-    rules = (check_serve, check_own_image, check_first_run, check_files, check_database, _procfile)
-    for rule in rules:
-        found += rule(app, where)
+    found += _procfile(app, where)
+    for rule in (check_serve, check_own_image, check_first_run, check_files, check_database):
+        found += rule(filled(app), where)
     source = app.get("source")
-    if source not in (None, "") and not isinstance(source, dict | list):
+    if source not in (None, "") and not isinstance(source, dict | list) and not app.get("image"):
         found += check_source(app, where)
     return found
 
@@ -342,10 +332,7 @@ def _lists(app: dict[str, Any], where: str) -> list[Finding]:
             below = volume_path(f"/app/{path}") if not path.startswith("/") else None
             fix = f"Write a path in the container that starts with /, such as {below or '/data'}"
             found.append(Finding(f"{where}.volumes", wrong, fix, path))
-        elif plain in TAKEN_PATHS or (
-            # The instance folder of an installed app is below /opt/venv/var.
-            plain.startswith(TAKEN_TREES) and not plain.startswith("/opt/venv/var/")
-        ):
+        elif is_taken(plain):
             fix = "Choose another folder, such as /data"
             found.append(Finding(f"{where}.volumes", "is reserved in the container", fix, path))
         elif owners.setdefault(volume_name(plain), plain) != plain:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ansible.module_utils
-from module_utils.app import is_git
 from module_utils.python_versions import (
     DEBIAN,
     DEFAULT,
@@ -21,8 +20,8 @@ from module_utils.python_versions import (
     wishes,
 )
 
-from checks.files import is_folder, local, within
-from checks.report import UNKNOWN, Finding, nearest
+from checks.files import app_folder, is_folder, within
+from checks.report import UNKNOWN, Finding, nearest, type_name
 
 # Modules find these below Ansible's own.
 FOLDER = str(Path(__file__).parents[1] / "module_utils")
@@ -96,7 +95,7 @@ def check_builds(site: Site, defaults: Mapping[str, Any]) -> list[Finding]:
 
 def _agent(app: dict[str, Any], where: str) -> list[Finding]:
     """Warn of a Dockerfile that wants an SSH agent, which is not forwarded to the server."""
-    folder = _folder(app)
+    folder = app_folder(app)
     recipe = within(folder, str(app["dockerfile"])) if folder else None
     if not recipe or not recipe.is_file():
         return []
@@ -121,7 +120,7 @@ def _no_effect(app: dict[str, Any], where: str) -> list[Finding]:
 
 def _build(app: dict[str, Any], where: str, there: dict[str, Any]) -> list[Finding]:
     found = []
-    folder = _folder(app)
+    folder = app_folder(app)
     given = app.get("python")
     text = (
         "" if given in (None, "") or isinstance(given, dict | list | bool) else str(given).strip()
@@ -156,15 +155,6 @@ def _build(app: dict[str, Any], where: str, there: dict[str, Any]) -> list[Findi
         found += _outside(app, where, folder)
         found += _kept_home(app, where, folder)
     return found
-
-
-def _folder(app: dict[str, Any]) -> Path | None:
-    """Return the folder of an app on this machine; None for a repository or a wrong path."""
-    source = app.get("source")
-    if not isinstance(source, str) or not source or is_git(source) or not is_folder(local(source)):
-        return None
-    folder = within(local(source), str(app.get("folder") or ""))
-    return folder if folder and is_folder(folder) else None
 
 
 def _requirements(app: dict[str, Any], where: str, folder: Path) -> list[Finding]:
@@ -410,7 +400,7 @@ def _build_secrets(site: Site) -> list[Finding]:
                 how = "Use letters, digits and underscores"
                 found.append(Finding(spot, "is not a valid name of a variable", how))
             elif value is not UNKNOWN and not isinstance(value, str):
-                wrong = f"is not text but {type(value).__name__.lstrip('_')}"
+                wrong = f"is not text but {type_name(value)}"
                 found.append(Finding(spot, wrong, "Put the value in quotes"))
             elif value == "":
                 found.append(Finding(spot, "is empty", "Write a value, or remove it"))

@@ -1,6 +1,10 @@
 """Look up files of this machine by paths from an inventory, which may be invalid."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from module_utils.app import is_git
 
 
 def local(path: str) -> Path:
@@ -48,3 +52,12 @@ def within(root: Path, name: str) -> Path | None:
     except (OSError, ValueError):
         return None
     return path if path.is_relative_to(root.resolve()) and not Path(name).is_absolute() else None
+
+
+def app_folder(app: Mapping[str, Any]) -> Path | None:
+    """Return the folder of an app on this machine; None for a repository or a wrong path."""
+    source = app.get("source")
+    if not isinstance(source, str) or not source or is_git(source) or not is_folder(local(source)):
+        return None
+    folder = within(local(source), str(app.get("folder") or ""))
+    return folder if folder and is_folder(folder) else None

@@ -6,9 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from module_utils.app import is_git
-
-from checks.files import is_folder, local, within
+from checks.files import app_folder
 from checks.report import Finding
 
 # Commands of tutorials and templates that drop all tables before they create them, and others that
@@ -49,11 +47,8 @@ def check_first_run(app: dict[str, Any], where: str) -> list[Finding]:
 
 def _may_drop(app: dict[str, Any]) -> bool:
     """Look for code that drops tables; a source that is not on this machine may have some."""
-    source = app.get("source")
-    if not isinstance(source, str) or is_git(source) or not is_folder(local(source)):
-        return True
-    folder = within(local(source), str(app.get("folder") or ""))
-    if folder is None or not is_folder(folder):
+    folder = app_folder(app)
+    if folder is None:
         return True
     files = list(islice(_code(folder), MOST_FILES))
     return len(files) == MOST_FILES or any(CODE.search(_read(file)) for file in files)

@@ -7,6 +7,7 @@ from module_utils.app import has_own_image, setting, volume_path
 from module_utils.services import is_true
 
 from checks.report import Finding
+from checks.reserved import is_taken
 
 # Keys that need another one.
 OF_DOCKERFILE = ("build_args", "build_target")
@@ -26,11 +27,6 @@ IMAGE = re.compile(
 USER = re.compile(r"\d+(:\d+)?")
 # The user IDs that apps get, see the module `app_uid`.
 ASSIGNED = range(20000, 30000)
-# What a writable folder in memory must not hide.
-NEVER_WRITABLE = {"/", "/app", "/bin", "/dev", "/etc", "/lib", "/lib64", "/opt", "/opt/venv"} | {
-    *("/proc", "/run", "/run/secrets", "/sbin", "/sockets", "/sys", "/usr", "/opt/flask-vps"),
-    "/tmp",  # noqa: S108  # is writable already
-}
 
 
 def check_own_image(app: dict[str, Any], where: str) -> list[Finding]:
@@ -138,7 +134,7 @@ def _writable(app: dict[str, Any], where: str) -> list[Finding]:
             wrong = "must be an absolute path of letters, digits, _ . and -"
             fix = "Write a path in the container, such as /app/var"
             found.append(Finding(spot, wrong, fix, path))
-        elif plain is None or plain in NEVER_WRITABLE or plain.startswith(("/proc/", "/sys/")):
+        elif plain is None or is_taken(plain):
             fix = "Name the folder that the app writes to, below this one"
             found.append(Finding(spot, "would hide what the container needs there", fix, path))
         elif plain in kept:

@@ -95,7 +95,7 @@ def shown_unless_secret(name: str, value: Any) -> Any:
     return HIDDEN if SECRET_NAME.search(name) else value
 
 
-def kind_of(value: Any) -> str:
+def type_name(value: Any) -> str:
     """Name the type of a value; Ansible's own classes are named after Python's."""
     kinds = (bool, int, float, dict, list)
     fits = (kind.__name__ for kind in kinds if isinstance(value, kind))

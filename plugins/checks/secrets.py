@@ -6,7 +6,7 @@ from typing import Any
 
 from module_utils.app import has_postgres, required_secrets
 
-from checks.report import UNKNOWN, Finding, kind_of
+from checks.report import UNKNOWN, Finding, type_name
 
 LENGTH = 32
 MAKE = (
@@ -76,7 +76,7 @@ def _check_value(secret: Any, place: str, strong: bool, examples: Collection[str
     if secret is None or secret == "":
         return [Finding(place, "is missing", MAKE)]
     if not isinstance(secret, str):
-        wrong = f"is not text but {kind_of(secret)}"
+        wrong = f"is not text but {type_name(secret)}"
         block = isinstance(secret, dict | list)
         fix = "Write the text as a block after |" if block else "Put the value in quotes"
         return [Finding(place, wrong, fix)]

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from module_utils.app import has_own_image, is_git, setting
+from module_utils.app import has_own_image, setting
 
-from checks.files import is_file, is_folder, local, within
+from checks.files import app_folder, is_file
 from checks.report import Finding
 
 # Files that list dependencies; requirement lists may have any name.
@@ -80,11 +80,8 @@ def _lists_any(text: str, names: tuple[str, ...]) -> bool:
 
 def _dependencies(app: dict[str, Any]) -> str:
     """Read the lists of dependencies of a source on this machine; empty for a git address."""
-    source = app.get("source")
-    if not isinstance(source, str) or is_git(source) or not is_folder(local(source)):
-        return ""
-    folder = within(local(source), str(app.get("folder") or ""))
-    if not folder or not is_folder(folder):
+    folder = app_folder(app)
+    if not folder:
         return ""
     texts = [_read(file) for pattern in LISTS for file in sorted(folder.glob(pattern))]
     return "\n".join(texts)

@@ -9,12 +9,12 @@ from module_utils.app import is_present, volume_name, volume_path
 from module_utils.services import Service, kind_of, names_of_kinds, service_plans, services_of
 
 from checks.edge import edge_variables
+from checks.own_image import IMAGE, USER
 from checks.report import UNKNOWN, Finding, nearest, shown_unless_secret
 from checks.spec import type_error
 
 NAME = re.compile(r"(?=.{1,31}\Z)[a-z][a-z0-9]*(-+[a-z0-9]+)*")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-USER = re.compile(r"\d+(:\d+)?")
 MEMORY_MB = (16, 1048576)
 # Names in the app's network, and of what belongs to an app.
 TAKEN_NAMES = {"backend", "db", "internet", "localhost", "init", "relay", "vhost", "web"}
@@ -33,10 +33,6 @@ OF_IMAGES = (
 )
 OF_KINDS = ("persist", "urls")
 OF_SHARED = ("name", "from", "urls")
-# https://pkg.go.dev/github.com/distribution/reference
-IMAGE = re.compile(
-    r"([A-Za-z0-9.-]+(:\d+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(:\w[\w.-]{0,127})?(@sha256:[0-9a-f]{64})?"
-)
 
 
 def check_services(

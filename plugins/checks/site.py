@@ -11,7 +11,7 @@ from module_utils.acme import DIRECTORIES, directory
 from module_utils.app import BUILD_SECRETS
 from module_utils.services import is_true
 
-from checks.apps import check_apps, present
+from checks.apps import check_apps, filled, present
 from checks.builds import check_builds, check_deploy_keys
 from checks.capacity import check_capacity
 from checks.certificates import check_certificate
@@ -20,9 +20,10 @@ from checks.domains import PLACEHOLDERS, shared_domains
 from checks.files import is_file, is_folder, local
 from checks.host import postgres_major
 from checks.outside import check_outside
+from checks.own_image import IMAGE
 from checks.report import UNKNOWN, Finding, nearest
 from checks.secrets import check_secrets
-from checks.services import IMAGE, check_services
+from checks.services import check_services
 from checks.site_settings import check_logins
 from checks.spec import check_names, check_types
 
@@ -159,7 +160,7 @@ def check_site(site: Site) -> list[Finding]:
     found += _builds(site) + check_builds(site, site.defaults) + _logins(site) + _services(site)
     found += check_versions(site.apps, str(site.get("images_source", "debian")))
     for where, app in site.apps:
-        found += check_capacity(app, where, site.get("app_memory_mb", 512))
+        found += check_capacity(filled(app), where, site.get("app_memory_mb", 512))
     for where, app in site.apps if site.certificates_checked else []:
         if site.tls(app) == "own":
             found += check_certificate(app, where, site.read, site.now)
@@ -175,7 +176,7 @@ def _services(site: Site) -> list[Finding]:
     isolated = is_true(site.get("docker_isolation_enabled", True), default=True)
     for where, app in apps:
         given = vault.get(app.get("name")) if isinstance(vault, dict) else None
-        found += check_outside(where, app, given, reach, isolated)
+        found += check_outside(where, filled(app), given, reach, isolated)
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from module_utils.app import FILE_VOLUME, has_own_image, volume_path
 
-from checks.apps import TAKEN_PATHS, TAKEN_TREES
+from checks.reserved import is_taken
 
 # A path that could not be written, in messages of Python, of shells, and of uWSGI and gunicorn.
 PATHS = (
@@ -120,7 +120,6 @@ def volume_for(path: str, is_folder: bool, module: str = "") -> str | None:
     for choice in [whole] if is_folder else [str(PurePosixPath(whole).parent), whole]:
         if choice == whole and not is_folder and not FILE_VOLUME.fullmatch(whole):
             continue
-        allowed = choice.startswith("/opt/venv/var/") or not choice.startswith(TAKEN_TREES)
-        if allowed and choice not in TAKEN_PATHS and choice not in code:
+        if not is_taken(choice) and choice not in code:
             return choice
     return None

@@ -64,6 +64,7 @@ def _of_entry(entry: yaml.Node, number: int) -> list[Finding]:
     return [
         finding
         for key, value in pairs
+        if key != "python"  # which has a rule of its own
         for path, scalar in _scalars(value, f"{place}.{key}")
         if (finding := _trap(path, scalar, entry_options().get(key, {}).get("type") == "int"))
     ]

@@ -1,8 +1,6 @@
 """The keys of an app's database, and numbers that must fit together."""
 
 import json
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +206,8 @@ def test_connections_follow_from_processes_threads_and_workers() -> None:
     workers = [{"name": name, "command": "x"} for name in ("a", "b")]
     # Twice, since two releases run during a deploy.
     assert shop(processes=8, threads=8, workers=workers).connections == 200
+    # SQLAlchemy has a pool for each process, whatever the number of requests.
+    assert shop(processes=4, server="asgi", threads=100).connections == 150
     text = template(
         "compose.yml.j2",
         postgres_name="shop",
@@ -315,14 +315,3 @@ def test_files_and_secrets_are_mounted() -> None:
     } in mounts
     file = project["secrets"]["DATABASE_URL"]["file"]
     assert file == "../../secrets/DATABASE_URL.postgresql+psycopg"
-
-
-def test_plain_psycopg_gets_the_library_that_it_opens_by_name(tmp_path: Path) -> None:
-    path = str(ROOT / "roles/app/files/recipe/runtime/install-dependencies")
-    loader = SourceFileLoader("install_dependencies", path)
-    module = module_from_spec(spec_from_loader(loader.name, loader))
-    loader.exec_module(module)
-    (tmp_path / "psycopg").mkdir()
-    assert module._opened(tmp_path) == {"libpq5"}
-    (tmp_path / "psycopg_binary").mkdir()
-    assert module._opened(tmp_path) == set()

@@ -506,3 +506,11 @@ def test_the_command_runs_in_the_app_with_its_variables(tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=app, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 1 and "The build command failed with exit code 3" in done.stderr
+
+
+def test_plain_psycopg_gets_the_library_that_it_opens_by_name(tmp_path: Path) -> None:
+    module = script("install-dependencies")
+    (tmp_path / "psycopg").mkdir()
+    assert module._opened(tmp_path) == {"libpq5"}
+    (tmp_path / "psycopg_binary").mkdir()
+    assert module._opened(tmp_path) == set()

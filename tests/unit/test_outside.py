@@ -274,3 +274,8 @@ def test_a_failed_connection_is_explained(log: str, internet: bool, advice: str)
 )
 def test_other_errors_are_not(log: str) -> None:
     assert outside_advice(log) == []
+
+
+def test_a_missing_file_is_no_failed_connection() -> None:
+    assert outside_advice("FileNotFoundError: [Errno 2] No such file or directory: 'x'") == []
+    assert outside_advice("Error: getaddrinfo ENOTFOUND api.example.org") != []

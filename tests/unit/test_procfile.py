@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from checks.apps import check_entry
+from checks.apps import check_entry, filled
+from checks.outside import check_outside
 from module_utils.app import App, entry_options
 from module_utils.procfile import ProcfileError, complete
 
@@ -125,3 +126,14 @@ def test_a_source_from_git_is_completed_after_the_fetch() -> None:
         with_procfile(apps, "shop", "")
     with pytest.raises(AnsibleFilterError, match="Procfile starts python"):
         with_procfile(apps, "shop", "web: python app.py")
+
+
+def test_rules_know_what_the_procfile_says(tmp_path: Path) -> None:
+    entry = source(tmp_path, "web: gunicorn -k gevent shop:app\nqueue: rq worker\n", processes=1)
+    (tmp_path / "requirements.txt").write_text("flask-socketio\ngevent\n")
+    assert check_entry(entry, "apps.shop") == []
+    # With uWSGI, the default of an entry that names the module, these would not work.
+    named = check_entry({**entry, "module": "shop:app"}, "apps.shop")
+    assert "apps.shop.server" in [finding.variable for finding in named]
+    broker = check_outside("apps.shop", filled({**entry, "database": "none"}), None, [])
+    assert [str(finding.wrong) for finding in broker] == ["runs rq, but the app has no broker"]

@@ -269,6 +269,7 @@ def test_the_user_of_an_image_owns_what_it_reads() -> None:
         ({"read_only": True}, [], []),
         ({"writable": ["/app/var"]}, [], ["writable"]),
         ({"writable": ["/app"]}, ["writable"], []),
+        ({"writable": ["/opt/venv/lib"]}, ["writable"], []),
         ({"writable": ["var"]}, ["writable"], []),
         ({"writable": ["/app/../etc"]}, ["writable"], []),
         ({"writable": ["/data"], "volumes": ["/data/"]}, ["writable"], []),
