@@ -1,4 +1,4 @@
-"""Two other apps beside the shipped one; `last.py` checks their data again after a change."""
+"""Other apps beside the shipped one; `last.py` checks their data again after a change."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""One app is added, one changed and one removed; all others stay untouched."""
+"""Some apps are added, two changed and one removed; the others stay untouched."""
 
 import dataclasses
 import json
