@@ -65,6 +65,9 @@ FILE_VOLUME = re.compile(r"/app/.*[^/]\.(log|db|sqlite3?)")
 FILES = "/opt/flask-vps/files"
 # A file's content in a completed entry, which is shown and recorded.
 CONTENT = re.compile(r"sha256:[0-9a-f]{64}")
+# Those of one client of Flask-SocketIO: its request, and threads that read, write, ping and handle
+# an event.
+SOCKET_THREADS = 5
 # How many SQLAlchemy opens at most in a process whose requests have no threads.
 POOLED_CONNECTIONS = 15
 # Connections of an administrator, of the superuser, and of a dump.
@@ -551,7 +554,9 @@ class App:
     @property
     def pids(self) -> int:
         """How many processes and threads its container may have, with room for commands."""
-        return max(200, self.processes * (self.threads + 2) + 100)
+        has_sockets = self.server == "gunicorn" and self.has_threads
+        each = SOCKET_THREADS if has_sockets else 1
+        return max(200, self.processes * (self.threads * each + 2) + 100)
 
     @property
     def connections(self) -> int:

@@ -235,6 +235,8 @@ def test_a_database_too_small_for_its_connections_is_a_warning() -> None:
 def test_all_threads_fit_into_the_container() -> None:
     assert shop().pids == 200
     assert shop(processes=16, threads=32).pids > 16 * 33
+    # As the docs write it for Flask-SocketIO, whose clients need several threads each.
+    assert shop(server="gunicorn", processes=1, threads=100).pids > 5 * 100
 
 
 @pytest.mark.parametrize(
