@@ -116,8 +116,9 @@ def check_connections(
         model = App.from_entry(app)
         need = model.connections * CONNECTION_MB
         if has_postgres(app) and model.connections > FEW_CONNECTIONS and need > postgres_mb:
+            each = f"with {model.threads} threads each " if model.has_threads else ""
             wrong = (
-                f"with {model.threads} threads each may open {model.connections} connections in a "
+                f"{each}may open {model.connections} connections in a "
                 f"deploy, for which {postgres_mb} MB of its Postgres are too little"
             )
             fix = "Lower processes or threads, or raise postgres_memory_mb"
