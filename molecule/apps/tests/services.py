@@ -76,8 +76,10 @@ def test_an_app_with_a_way_out_reaches_nothing_private(site: Site) -> None:
     ]
     assert len(targets) > 10
     # The shared Valkey is in the app's own network, too, under another address.
-    reached = {t: answer for t in targets if (answer := reach(site, "queue", *t)) != CLOSED}
-    assert reached == {}
+    answers = {target: reach(site, "queue", *target) for target in targets}
+    # A port that Docker publishes may be dropped before it is refused.
+    assert {t: answer for t, answer in answers.items() if answer not in (CLOSED, "timeout")} == {}
+    assert CLOSED in answers.values()
 
 
 def test_neither_services_nor_databases_have_a_way_out(site: Site) -> None:
