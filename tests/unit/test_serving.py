@@ -266,20 +266,26 @@ def test_an_app_is_busy_if_all_workers_have_requests(
     tmp_path: Path, busy_at: int, stopped: bool, well: bool
 ) -> None:
     (tmp_path / "net").mkdir()
+    # Sockets that nginx's namespace lists have no line here.
     (tmp_path / "net/unix").write_text(
         "Num       RefCount Protocol Flags    Type St Inode Path\n"
         "0000: 00000002 00000000 00010000 0001 01 17 /sockets/app.sock\n"
-        "0000: 00000003 00000000 00000000 0001 03 18 /sockets/app.sock\n"
-        "0000: 00000003 00000000 00000000 0001 02 19 /sockets/app.sock\n"
         "0000: 00000003 00000000 00000000 0001 03 20 /other.sock\n"
         "0000: 00000003 00000000 00000000 0001 03 21\n"
     )
-    (tmp_path / "7").mkdir()
+    (tmp_path / "7/fd").mkdir(parents=True)
+    for number, target in enumerate(
+        ["socket:[17]", "socket:[18]", "socket:[19]", "socket:[20]", "socket:[21]", "pipe:[22]"]
+    ):
+        (tmp_path / "7/fd" / str(number)).symlink_to(target)
     (tmp_path / "7/stat").write_text(f"7 (a) b) {'T' if stopped else 'S'} 1 7 7\n")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         text = (RUNTIME / "healthcheck").read_text()
         text = text.replace("8000, timeout=5", f"{silent.getsockname()[1]}, timeout=0.3")
-        text = text.replace('"/proc', f'"{tmp_path}')
+        text = text.replace('"/proc', f'"{tmp_path}').replace("/opt/flask-vps", str(tmp_path))
+        module = (RUNTIME / "flask_vps_connections.py").read_text()
+        module = module.replace('"/proc', f'"{tmp_path}')
+        (tmp_path / "flask_vps_connections.py").write_text(module)
         done = subprocess.run(
             [sys.executable, "-c", text],
             env={**os.environ, "HEALTH_HOST": "shop.test", "HEALTH_BUSY": str(busy_at)},
@@ -297,6 +303,14 @@ def test_connections_have_time_to_end_before_the_server_stops(
 ) -> None:
     path = tmp_path / "app.sock"
     script = (RUNTIME / "drain").read_text().replace("/sockets/app.sock", str(path))
+    # Only of the server's own processes: there are others on this machine.
+    module = (RUNTIME / "flask_vps_connections.py").read_text()
+    module = module.replace("/sockets/app", str(path.with_suffix("")))
+    (tmp_path / "connections.py").write_text(module)
+    script = script.replace(
+        "/opt/flask-vps/flask_vps_connections.py", str(tmp_path / "connections.py")
+    )
+    script = script.replace("/opt/venv/bin/python3", sys.executable)
     server = (
         "import signal, socket, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))\n"
