@@ -118,8 +118,8 @@ def check_connections(
         if has_postgres(app) and model.connections > FEW_CONNECTIONS and need > postgres_mb:
             each = f"with {model.threads} threads each " if model.has_threads else ""
             wrong = (
-                f"{each}may open {model.connections} connections in a "
-                f"deploy, for which {postgres_mb} MB of its Postgres are too little"
+                f"{each}may open {model.connections} connections in a deploy, "
+                f"for which {postgres_mb} MB of its Postgres are too little"
             )
             fix = "Lower processes or threads, or raise postgres_memory_mb"
             spot, value = f"{where}.processes", model.processes
