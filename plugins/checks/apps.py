@@ -16,7 +16,6 @@ from module_utils.app import (
     volume_name,
     volume_path,
 )
-from module_utils.paths import SERVER_DIR
 
 from checks.domains import check_domains
 from checks.edge import edge_variables
@@ -40,15 +39,15 @@ TAKEN_NAMES = {
     *("edge", "base", "python", "nginx", "docker-gen", "nginx-proxy", "acme-companion", "pebble"),
     *("postgres", "template0", "template1", "public", "none"),
 }
-# A volume at one of these paths would hide files of the image.
+# Paths in a container. A volume at one of them would hide files of the image.
 TAKEN_PATHS = {
     *("/", "/app", "/app/src", "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/opt"),
-    *(SERVER_DIR, "/opt/venv", "/proc", "/run", "/sbin", "/sockets", "/sys", "/usr", "/var"),
+    *("/opt/flask-vps", "/opt/venv", "/proc", "/run", "/sbin", "/sockets", "/sys", "/usr", "/var"),
     "/tmp",  # noqa: S108
 }
 TAKEN_TREES = (
     "/dev/",
-    f"{SERVER_DIR}/",
+    "/opt/flask-vps/",
     "/opt/venv/",
     "/proc/",
     "/run/secrets/",
