@@ -47,11 +47,13 @@ vault: .venv/.locked ## Write inventory/ENV's encrypted secrets, or add missing 
 # The output of each job is printed in one piece when it ends. A failed job stops only those that need it.
 PARALLEL = make --jobs=3 --keep-going --output-sync --no-print-directory
 
-# The failed tests, and of each failed job its last fatal task and its name.
+# The failed tests, and of each failed job its last error and its name. Scenarios that pass have expected errors, too.
 define FAILURES
+/\[ERROR\]: / { error = $$0 "\n" }
 /fatal: / { fatal = $$0 "\n" }
-/FAILED / { print }
-/\*\*\* \[/ { printf "%s%s\n", fatal, $$0; fatal = "" }
+/Molecule executed .*successful/ { error = fatal = "" }
+/FAILED .*::/ { print }
+/\*\*\* \[/ { printf "%s%s%s\n", error, fatal, $$0; error = fatal = "" }
 endef
 test test-molecule: export FAILURES := $(FAILURES)
 

@@ -1,15 +1,14 @@
 """Paths in an app's container that no volume or writable folder may hide."""
 
-from module_utils.paths import SERVER_DIR
-
+# A volume at one of them would hide files of the image.
 TAKEN_PATHS = {
     *("/", "/app", "/app/src", "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/opt"),
-    *(SERVER_DIR, "/opt/project", "/opt/venv", "/proc", "/run", "/sbin", "/sockets", "/sys"),
-    *("/usr", "/var"),
+    *("/opt/flask-vps", "/opt/project", "/opt/venv", "/proc", "/run", "/sbin", "/sockets"),
+    *("/sys", "/usr", "/var"),
     "/tmp",  # noqa: S108
 }
 TAKEN_TREES = (
-    *("/dev/", f"{SERVER_DIR}/", "/opt/project/", "/opt/venv/", "/proc/", "/run/secrets/"),
+    *("/dev/", "/opt/flask-vps/", "/opt/project/", "/opt/venv/", "/proc/", "/run/secrets/"),
     *("/sockets/", "/sys/"),
 )
 

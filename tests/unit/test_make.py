@@ -19,7 +19,14 @@ echo "$1 $3, first line"
 sleep 0.1
 echo "$1 $3, last line"
 echo "$1 $3 ends" >> log.txt
-[ "$1 $3" != "test $BROKEN" ] || { echo "fatal: [site]: no space left"; echo "go on"; exit 1; }
+if [ "$1 $3" = "test $BROKEN" ]; then
+    echo "[ERROR]: Task failed: the reason"
+    echo "fatal: [site]: no space left"
+    echo "go on"
+    exit 1
+fi
+echo "fatal: [site]: as expected"
+echo "Molecule executed 1 scenario (1 successful)"
 """
 
 
@@ -102,7 +109,9 @@ def test_a_failed_scenario_fails_the_run_whose_servers_are_removed(project: Proj
     assert "test hostile begins" not in project.log()
     assert {"test chaos ends", "test apps ends", "test engine ends"} <= set(project.log())
     _, _, failures = output.partition("What failed:\n")
+    assert "Task failed: the reason" in failures
     assert "no space left" in failures
+    assert "as expected" not in failures
     assert "molecule-browser] Error 1" in failures
     assert "go on" not in failures
     assert {"destroy default ends", "destroy deploy ends"} <= set(project.log())

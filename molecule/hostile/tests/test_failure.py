@@ -86,19 +86,20 @@ def test_one_broken_app_does_not_keep_the_others_from_being_deployed(site: Site)
 def test_a_failed_switch_leaves_the_old_release_alone(site: Site) -> None:
     probe = yaml.safe_load(INVENTORY.read_text())["servers"]["hosts"]["dev"]["scenario_probe"]
     entry = {**probe, "environment": {"MARK": "switch"}}
-    routes = "/opt/flask-vps/edge/routes/probe"
-    before = site.on_server("readlink", f"{routes}/current")
+    current = ("readlink", "/opt/flask-vps/edge/routes/probe/current")
+    before = site.on_server(*current)
     containers = set(site.containers())
-    # In the way of the new link, which is renamed to `current`.
-    site.on_server("mkdir", f"{routes}/.current.new")
+    # In the way of the new link to the static files, which is renamed to `current`.
+    obstacle = "/opt/flask-vps/edge/static/probe/.current.new"
+    site.on_server("mkdir", obstacle)
     try:
         code, said = play(
             "deploy.yml", "-e", "app=probe", "-e", json.dumps({"scenario_probe": entry})
         )
     finally:
-        site.on_server("rmdir", f"{routes}/.current.new")
+        site.on_server("rmdir", obstacle)
     assert code != 0
     assert 'failed at "Give the release the traffic"' in said, said
-    assert site.on_server("readlink", f"{routes}/current") == before
+    assert site.on_server(*current) == before
     assert set(site.containers()) == containers
     assert "failed" in play("status.yml", "-e", "app=probe")[1]
