@@ -17,6 +17,7 @@ from module_utils.app import (
     volume_name,
     volume_path,
 )
+from module_utils.names import DATABASE, DOMAINS
 from module_utils.procfile import ProcfileError, complete, unread
 
 from checks.app_files import check_files
@@ -130,7 +131,7 @@ def check_name(name: Any, where: str) -> list[Finding]:
     if not isinstance(name, str) or not NAME.fullmatch(name):
         fix = "Use a-z first and then a-z, 0-9, with single _ or - between, at most 31 characters"
         return [Finding(place, "is not a valid app name", fix, name)]
-    if name in TAKEN_NAMES or name.startswith("pg_") or name.endswith(("-db", "-vhost")):
+    if name in TAKEN_NAMES or name.startswith("pg_") or name.endswith((DATABASE, DOMAINS)):
         wrong = "is reserved for the server or its databases"
         return [Finding(place, wrong, f"Choose another one, such as {name}-site", name)]
     return []

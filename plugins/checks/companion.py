@@ -4,6 +4,8 @@ import datetime
 import re
 from dataclasses import dataclass
 
+from module_utils.names import Names
+
 # This project's companion: images/acme-companion/src/companion/service.py.
 _REFUSED = re.compile(
     r"acme-companion: (?P<name>\S+): no certificate, next try in \d+ s: (?P<why>.*)"
@@ -159,6 +161,6 @@ def word_on(app: str, domains: list[str], words: dict[str, Word]) -> Word | None
     if own and (own.failed or own.kind == "got"):
         return own
     for name, word in words.items():
-        if word.kind == "left out" and name.startswith(f"{app}-vhost"):
+        if word.kind == "left out" and name.startswith(Names(app).domains_project):
             return word
     return words.get("") or own

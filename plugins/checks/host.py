@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from module_utils.names import Names
+
 from checks.domains import LOCAL
 from checks.memory import check_memory
 from checks.report import Finding
@@ -188,7 +190,7 @@ def _postgres(server: Server) -> list[Finding]:
                 "postgres_version of the app), "
                 "or dump the database, move the volume away and restore"
             )
-            found.append(Finding(f"{server.name}: volume {app}-db_data", wrong, fix))
+            found.append(Finding(f"{server.name}: volume {Names(app).database_volume}", wrong, fix))
     return found
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from module_utils.app import has_postgres, is_present, setting
+from module_utils.names import DATABASE, Names, app_of
 from module_utils.services import services_of
 
 from checks.report import Finding, quote
@@ -116,13 +117,14 @@ def expected(server: dict[str, Any], entries: list[dict[str, Any]]) -> list[tupl
     """
     found = [("edge", service) for service in server["edge"]]
     for app in _deployed(server, entries):
-        name = app["name"]
-        found += [(f"{name}-{app['live']}", service) for service in app["services"] or ["web"]]
-        found.append((f"{name}-vhost", ""))
+        names = Names(app["name"])
+        found += [(names.release(app["live"]), service) for service in app["services"] or ["web"]]
+        found.append((names.domains_project, ""))
         if has_postgres(app["entry"]):
-            found.append((f"{name}-db", "db"))
+            found.append((names.database_project, "db"))
         for service in services_of(app["entry"]):
-            found.append((f"{service.owner or name}-{service.name}", service.name))
+            owner = Names(service.owner) if service.owner else names
+            found.append((owner.service(service.name), service.name))
     # A service that several apps share is expected once.
     return list(dict.fromkeys(found))
 
@@ -156,7 +158,7 @@ def _show_containers(made: Report, server: dict[str, Any], entries: list[dict[st
     known = {e["name"]: setting(e, "state") for e in entries}
     for container in there:
         app = container["app"] or container.get("services_of")
-        app = app or container["project"].removesuffix("-vhost").removesuffix("-db")
+        app = app or app_of(container["project"])
         if container["name"] in shown or app not in known:
             continue
         what = "of an absent app" if known[app] == "absent" else "not current"
@@ -214,7 +216,7 @@ def judge_container(made: Report, container: dict[str, Any], now: datetime.datet
 
 
 def _memory_of(container: dict[str, Any]) -> str:
-    if container["project"].endswith("-db"):
+    if container["project"].endswith(DATABASE):
         return "postgres_memory_mb"
     if container.get("services_of"):
         return "memory_mb of the service"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from module_utils.app import is_present, volume_name, volume_path
+from module_utils.names import DATABASE, DOMAINS, Names
 from module_utils.services import Service, kind_of, names_of_kinds, service_plans, services_of
 
 from checks.edge import edge_variables
@@ -101,7 +102,7 @@ def _element(given: Any, where: str, options: Mapping[str, Any]) -> list[Finding
         fix = "Use a-z first and then a-z, 0-9 and inner -, at most 31 characters"
         return [*found, Finding(f"{where}.name", "is not a valid name of a service", fix, name)]
     reserved = name in TAKEN_NAMES or name.startswith(("worker-", "release-"))
-    if reserved or name.endswith(("-db", "-vhost")):
+    if reserved or name.endswith((DATABASE, DOMAINS)):
         fix = f"Choose another one, such as {name}-service"
         found.append(Finding(f"{where}.name", "is reserved for the app itself", fix, name))
     if given.get("from"):
@@ -302,10 +303,11 @@ def _projects(apps: list[tuple[str, dict[str, Any]]]) -> list[Finding]:
     owners: dict[str, str] = {}
     for where, app in apps:
         name = str(app.get("name"))
-        for project in (f"{name}-db", f"{name}-vhost"):
+        names = Names(name)
+        for project in (names.database_project, names.domains_project):
             owners.setdefault(project, where)
         for service in services_of(app):
-            project = f"{name}-{service.name}"
+            project = names.service(service.name)
             before = owners.setdefault(project, where)
             if not service.owner and before != where:
                 wrong = f"has a service {service.name}, whose containers would be {before}'s"

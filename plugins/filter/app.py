@@ -15,6 +15,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from checks.outside_advice import outside_advice
 from checks.writing import write_advice
 from module_utils.app import INHERITED, App
+from module_utils.names import Names
 from module_utils.procfile import ProcfileError, complete
 from module_utils.services import is_true
 
@@ -206,7 +207,8 @@ def exec_path(image: dict[str, Any]) -> str:
 
 def containers_of(containers: list[dict[str, Any]], app: str, but: str = "") -> list[str]:
     """Pick the containers of one app's releases, host names, services and database."""
-    found = []
+    found, names = [], Names(app)
+    projects = (names.domains_project, names.database_project)
     for container in containers:
         labels = container.get("Labels") or {}
         project = labels.get("com.docker.compose.project")
@@ -214,7 +216,7 @@ def containers_of(containers: list[dict[str, Any]], app: str, but: str = "") -> 
         # A scheduled job ends by itself, even if its release is no longer live.
         if but and labels.get("com.docker.compose.oneoff") == "True":
             continue
-        of_app = project in (f"{app}-vhost", f"{app}-db") or labels.get(OF_APP) == app
+        of_app = project in projects or labels.get(OF_APP) == app
         if of_release or (not but and of_app):
             service = "db" if OF_APP in labels else labels.get("com.docker.compose.service", "")
             found.append((_turn(service), container["Names"][0].lstrip("/")))

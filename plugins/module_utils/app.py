@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import idna
 import yaml
+from module_utils.names import Names
 from module_utils.paths import SERVER_DIR
 from module_utils.releases import LINKS
 from module_utils.services import Service, is_true, service_secrets
@@ -275,9 +276,9 @@ class App:
         return "uwsgi" if self.server == "uwsgi" and not self.has_dockerfile else "http"
 
     @property
-    def repository(self) -> str:
-        """Repository of the app's images on the server; the tag is a release's id."""
-        return f"flask-vps/{self.name}"
+    def names(self) -> Names:
+        """Names of its projects, containers and networks on a server."""
+        return Names(self.name)
 
     @property
     def dir(self) -> str:
@@ -291,17 +292,13 @@ class App:
 
     @property
     def mounts(self) -> list[dict[str, str]]:
-        """
-        Volumes, each with its ``name`` and its ``path`` in the container.
-
-        The dot, which no app has in its name, keeps the volumes of `a` apart from those of `a-b`.
-        """
+        """Volumes, each with its ``name`` and its ``path`` in the container."""
         paths = [volume_path(path) or path for path in self.volumes]
         if self.database == "sqlite":
             paths.append("/data")
         return [
             {
-                "name": f"{self.name}.{volume_name(path)}",
+                "name": self.names.volume(volume_name(path)),
                 "path": f"{FILES}/{volume_name(path)}" if path in self.links else path,
             }
             for path in dict.fromkeys(paths)
@@ -607,9 +604,9 @@ class App:
             "link": LINKS[self.kind],
             "loader": self.loader,
             "mounts": self.mounts,
+            "names": self.names.derived(),
             "owner": self.owner,
             "pids": self.pids,
-            "repository": self.repository,
             "secret_files": self.secret_files(given or {}),
             "secrets": secrets,
             "server_packages": self.server_packages,

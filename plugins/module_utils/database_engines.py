@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.docker_cli import inspect
+from ansible.module_utils.names import Names
 from ansible.module_utils.postgres_database import Postgres
 from ansible.module_utils.releases import read_record
 from ansible.module_utils.sqlite_database import Sqlite
@@ -45,10 +46,10 @@ def find_engine(app: str, app_dir: Path, kind: str, images: Sequence[str] = ()) 
     record = last_release(app_dir)
     if kind == "found":
         kind = record.get("entry", {}).get("database", "none")
-        kind = "postgres" if inspect(f"{app}-db-db-1") else kind
+        kind = "postgres" if inspect(Names(app).database) else kind
     if kind == "postgres":
         return Postgres(app)
     if kind != "sqlite":
         return None
-    own = f"flask-vps/{app}:{record['id']}" if record else ""
+    own = Names(app).image(record["id"]) if record else ""
     return Sqlite(app, list(filter(None, [*images, record.get("python_image"), own])))

@@ -24,6 +24,7 @@ from ansible.module_utils.docker_cli import (
 )
 from ansible.module_utils.dump_folder import Dumps, sync
 from ansible.module_utils.dumps import REPLACED, STAMP, age
+from ansible.module_utils.names import Names
 
 
 class Restore:
@@ -139,7 +140,7 @@ class Restore:
         record = self.read()
         if record.get("stage") != "prepared":
             raise RefusedError("there is no restored copy to use")
-        if is_running(f"{self.app}-init"):
+        if is_running(Names(self.app).release_command):
             raise RefusedError(
                 f"a release command of {self.app} still runs; try again when it has ended"
             )

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from ansible.module_utils.docker_cli import RefusedError, docker, inspect, is_running, run
+from ansible.module_utils.names import Names
 from ansible.module_utils.postgres_archive import (
     Contents,
     Entry,
@@ -50,7 +51,7 @@ class Postgres:
     kind = "postgres"
 
     def __init__(self, app: str) -> None:
-        self.app, self.container = app, f"{app}-db-db-1"
+        self.app, self.container = app, Names(app).database
 
     def check_runs(self, start: bool = True) -> None:
         """Start a stopped database if that is allowed; refuse if there is none."""

@@ -28,6 +28,7 @@ from typing import Any
 from urllib.parse import quote
 
 import yaml
+from module_utils.names import Names
 
 DEFINITIONS = Path(__file__).parents[2] / "roles" / "services" / "definitions"
 # User and group ID of services of a known kind, as in Debian's and upstream's images.
@@ -199,7 +200,9 @@ class Service:
             "name": self.name,
             "kind": self.kind,
             "image": self.image,
+            "project": Names(app).service(self.name),
             "apps": [app, *sharers],
+            "networks": [Names(name).networks["backend"] for name in (app, *sharers)],
             "hosts": self.hosts,
             "command": [word.format(data_mb=self.data_mb) for word in self.command]
             if self.kind
@@ -209,9 +212,11 @@ class Service:
             "secrets": self.secrets,
             "has_settings": "settings" in self.definition,
             "persist": self.persist,
-            # The dot, which no app has in its name, keeps these apart from volumes of other apps.
             "volumes": [
-                {"name": f"{app}.{self.name}.{path.strip('/').replace('/', '-')}", "path": path}
+                {
+                    "name": Names(app).volume(f"{self.name}.{path.strip('/').replace('/', '-')}"),
+                    "path": path,
+                }
                 for path in self.paths
             ],
             "writable": self.writable,
@@ -369,7 +374,8 @@ def service_leftovers(containers: Collection[Mapping[str, Any]], entry: Mapping[
     list of str
         Names of containers.
     """
-    wanted = {f"{entry['name']}-{s.name}" for s in services_of(entry) if not s.owner}
+    names = Names(str(entry["name"]))
+    wanted = {names.service(s.name) for s in services_of(entry) if not s.owner}
     return [
         c["Names"][0].lstrip("/")
         for c in containers

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.names import Names
 from ansible.module_utils.paths import SERVER_DIR
 
 DOCUMENTATION = r"""
@@ -265,9 +266,10 @@ def free_mb(folder: Path) -> int:
 
 def postgres_version(volumes: Path, app: str) -> str:
     """Read the Postgres version of an app's volume; empty if there is none."""
+    folder = volumes / Names(app).database_volume / "_data"
     for data in ("pgdata", ""):
         with contextlib.suppress(OSError):
-            return (volumes / f"{app}-db_data/_data" / data / "PG_VERSION").read_text().strip()
+            return (folder / data / "PG_VERSION").read_text().strip()
     return ""
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.names import Names
 from ansible.module_utils.site_request import answer, connect, unverified
 
 DOCUMENTATION = r"""
@@ -228,6 +229,7 @@ def seconds(time_of_docker: str) -> float:
 def announced(apps: set[str]) -> dict[str, float]:
     """Return when the container that announces each app's domains started, in seconds."""
     found = dict.fromkeys(apps, 0.0)
+    projects = {Names(app).domains_project: app for app in apps}
     label = '{{index .Config.Labels "com.docker.compose.project"}} {{.State.StartedAt}}'
     code, ids = docker("ps", "--quiet", "--filter", "label=com.docker.compose.project")
     if code or not ids.split():
@@ -235,8 +237,8 @@ def announced(apps: set[str]) -> dict[str, float]:
     _, lines = docker("inspect", "--format", label, *ids.split())
     for line in lines.splitlines():
         project, _, started = line.partition(" ")
-        app = project.removesuffix("-vhost")
-        if project.endswith("-vhost") and app in found:
+        app = projects.get(project)
+        if app:
             found[app] = max(found[app], seconds(started))
     return found
 

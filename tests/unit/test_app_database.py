@@ -211,6 +211,7 @@ def test_connections_follow_from_processes_threads_and_workers() -> None:
     text = template(
         "compose.yml.j2",
         postgres_name="shop",
+        __postgres_names=shop().names.derived(),
         postgres_memory_mb=256,
         postgres_connections=200,
         docker_health_pace={},

@@ -255,14 +255,14 @@ def test_another_container_is_there_before_the_host_names_lose_theirs() -> None:
     assert [template.render(item=item) for item in task["loop"]] == ["False", "True"]
     text = (ROLE / "templates/vhost/compose.yml.j2").read_text()
     # The names of service and container both contain the ID, so they cannot collide.
-    for line in ("  vhost-{{ __app_vhost_id }}:", "-vhost-{{ __app_vhost_id }}"):
+    for line in ("  vhost-{{ __app_vhost_id }}:", "names.domains_project }}-{{ __app_vhost_id }}"):
         assert line in text
 
 
 def test_a_new_recipe_or_template_is_a_decision(tmp_path: Path) -> None:
     """Any change of them gives each app a new release on upgrade: note it in the changelog."""
     parts = [str(ROLE / "files/recipe"), str(ROLE / "templates/release")]
-    assert content_digest(parts) == "7456bd93a446"
+    assert content_digest(parts) == "19b1358f3a1b"
     # Negative control: a comment counts as well.
     shutil.copytree(ROLE / "files/recipe", tmp_path / "recipe")
     with (tmp_path / "recipe/Dockerfile").open("a") as file:

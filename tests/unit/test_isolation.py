@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from checks import outside
+from module_utils.names import Names
 
 FILE = Path(__file__).parents[2] / "roles/docker/files/isolate"
 
@@ -47,6 +48,14 @@ def test_bridges_are_those_of_our_own_networks() -> None:
     found = isolate.bridges([DEFAULT, EDGE, network("shop-backend"), *foreign], ["shop"])
     assert found == ([f"br-{'e' * 12}", f"br-{'s' * 12}"], "docker7")
     assert isolate.bridges([], []) == ([], "")
+
+
+def test_no_network_of_the_model_is_forgotten() -> None:
+    networks = Names("shop").networks
+    for name in networks.values():
+        assert isolate.bridges([network(name)], ["shop"])[0], name
+    assert isolate.ways_out([network(networks["internet"])], ["shop"])[0]
+    assert not isolate.ways_out([network(networks["backend"])], ["shop"])[0]
 
 
 def subnets(*texts: str) -> dict[str, Any]:

@@ -218,7 +218,7 @@ def test_an_image_that_is_built_elsewhere_needs_no_source() -> None:
     app = shop(image="registry.test/shop:1", port=80)
     assert app.has_dockerfile
     assert (app.source_needs, app.build_reads) == ({}, [])
-    assert app.repository == "flask-vps/shop"
+    assert app.names.repository == "flask-vps/shop"
     assert required_secrets({"image": "shop:1", "database": "none"}) == []
     assert required_secrets({"database": "none"}) == ["SECRET_KEY"]
 

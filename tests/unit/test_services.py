@@ -365,7 +365,7 @@ def test_valkey_runs_closed_in_with_its_secrets_as_files(tmp_path: Path) -> None
     assert service["entrypoint"] == ["valkey-server", "/run/secrets/settings"]
     assert service["secrets"] == ["settings", "VALKEY_PASSWORD"]
     assert service["networks"] == {"shop-backend": {"aliases": ["valkey", "redis"]}}
-    assert project["networks"] == {"shop-backend": {"external": True, "name": "shop-backend"}}
+    assert project["networks"] == {"shop-backend": {"external": True}}
     assert service["volumes"] == [
         {"type": "volume", "source": "shop.valkey.data", "target": "/data"}
     ]
