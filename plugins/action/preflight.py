@@ -88,8 +88,8 @@ class ActionModule(ActionBase):
 
     def _completed(self, site: Site) -> list[dict[str, Any]]:
         """Give every key of the chosen apps a value."""
-        defaults = _role_defaults() | {"tls": "acme"}
-        inherited = {name: site.get(name) or defaults[name] for name in INHERITED.values()}
+        defaults = _role_defaults()
+        inherited = {n: site.get(n) or defaults[n] for n in INHERITED.values()}
         return [App.from_entry(filled(app), inherited).entry() for app in site.chosen]
 
     # -- values -----------------------------------------------------------------------------------

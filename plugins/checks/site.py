@@ -86,14 +86,16 @@ class Site:
     defaults: dict[str, Any] = field(default_factory=dict)
 
     def get(self, name: str, default: Any = "") -> Any:
-        """Return a variable, or the default if it is not set or could not be computed."""
-        value = self.values.get(name, default)
-        return default if value is UNKNOWN or value is None else value
+        """Return a variable, or its default if it is not set or could not be computed."""
+        value = self.values.get(name)
+        if value is UNKNOWN or value is None:
+            return self.options.get(name, {}).get("default", default)
+        return value
 
     @property
     def ca(self) -> str:
         """URL of the authority's directory."""
-        return directory(str(self.get("acme_ca") or "letsencrypt"))
+        return directory(str(self.get("acme_ca")))
 
     @property
     def ca_bundle(self) -> str:
@@ -131,7 +133,7 @@ class Site:
 
     def tls(self, app: dict[str, Any]) -> str:
         """Return where an app's certificate comes from."""
-        return str(app.get("tls") or self.get("tls", "acme"))
+        return str(app.get("tls") or self.get("tls"))
 
     @property
     def images(self) -> dict[str, Any]:
@@ -142,7 +144,7 @@ class Site:
     @property
     def asks_ca(self) -> bool:
         """Whether any certificate comes from an authority; without apps, the default decides."""
-        kinds = [self.tls(app) for _, app in self.apps] or [self.get("tls", "acme")]
+        kinds = [self.tls(app) for _, app in self.apps] or [self.get("tls")]
         return "acme" in kinds
 
 
@@ -151,7 +153,7 @@ def check_site(site: Site) -> list[Finding]:
     found = check_names(site.names, site.options, site.roles)
     found += check_types({n: v for n, v in site.values.items() if n != "apps"}, site.options)
     found += check_apps(
-        site.values.get("apps"), site.entry, site.public_ca, str(site.get("tls", "acme"))
+        site.values.get("apps"), site.entry, site.public_ca, str(site.get("tls"))
     )
     # Chosen apps come last, because the second app with a domain is the one that is reported.
     apps = present(site.values.get("apps")) if site.entries else []
@@ -261,7 +263,7 @@ def _logins(site: Site) -> list[Finding]:
 
 
 def _acme(site: Site) -> list[Finding]:
-    found, ca = [], site.get("acme_ca", "letsencrypt")
+    found, ca = [], site.get("acme_ca")
     if site.asks_ca:
         found += _email(site)
     if not isinstance(ca, dict | list) and (ca := str(ca)) not in DIRECTORIES:

@@ -120,6 +120,21 @@ def test_a_variable_that_an_inventory_may_set_is_overruled_by_no_playbook() -> N
     assert (given & defaults) - own == set()
 
 
+def test_a_default_of_the_inventory_is_the_documented_one() -> None:
+    specs = yaml.safe_load((ROOT / "roles/preflight/meta/argument_specs.yml").read_text())
+    options = specs["argument_specs"]["inventory"]["options"]
+    wanted = {name: o["default"] for name, o in options.items() if "default" in o}
+    # Roles also run where preflight does not, so they repeat it.
+    used = re.compile(rf"\b({'|'.join(wanted)}) \| default\('([^']*)'")
+    found = []
+    for folder in ("roles", "playbooks"):
+        for file in (ROOT / folder).rglob("*"):
+            if file.suffix in (".yml", ".j2"):
+                found += used.findall(file.read_text())
+    assert len(found) > 5
+    assert [(name, text) for name, text in found if wanted[name] != text] == []
+
+
 def test_readmes_are_fresh() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "scripts/role_docs.py", "--check"], capture_output=True, text=True
