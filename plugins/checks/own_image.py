@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from module_utils.app import has_own_image, setting, volume_path
+from module_utils.app import FILE_VOLUME, has_own_image, setting, volume_path
 from module_utils.services import is_true
 
 from checks.report import Finding
@@ -125,6 +125,11 @@ def _writable(app: dict[str, Any], where: str) -> list[Finding]:
         )
         fix = "Name the folders in writable or volumes instead"
         found.append(Finding(f"{where}.read_only", wrong, fix, app["read_only"], warning=True))
+    for path in sorted(kept) if has_own_image(app) else []:
+        if FILE_VOLUME.fullmatch(path):
+            wrong = "looks like a file, but is mounted as a folder in an image of the app's own"
+            fix = "Name the folder of the file, if the image has nothing else in it"
+            found.append(Finding(f"{where}.volumes", wrong, fix, path, warning=True))
     paths = app.get("writable")
     for path in paths if isinstance(paths, list) else []:
         if not isinstance(path, str):

@@ -152,9 +152,7 @@ def check_site(site: Site) -> list[Finding]:
     """Check every value of the inventory."""
     found = check_names(site.names, site.options, site.roles)
     found += check_types({n: v for n, v in site.values.items() if n != "apps"}, site.options)
-    found += check_apps(
-        site.values.get("apps"), site.entry, site.public_ca, str(site.get("tls"))
-    )
+    found += check_apps(site.values.get("apps"), site.entry, site.public_ca, str(site.get("tls")))
     # Chosen apps come last, because the second app with a domain is the one that is reported.
     apps = present(site.values.get("apps")) if site.entries else []
     found += shared_domains(sorted(apps, key=lambda pair: pair[1] in site.chosen)) + _names(site)

@@ -273,6 +273,8 @@ def test_the_user_of_an_image_owns_what_it_reads() -> None:
         ({"writable": ["var"]}, ["writable"], []),
         ({"writable": ["/app/../etc"]}, ["writable"], []),
         ({"writable": ["/data"], "volumes": ["/data/"]}, ["writable"], []),
+        ({"image": "shop:1", "volumes": ["/app/data", "/app/shop.db/"]}, [], ["volumes"]),
+        ({"volumes": ["/app/shop.db"]}, [], []),
     ],
 )
 def test_an_own_image_is_checked(
