@@ -19,8 +19,9 @@ from module_utils.python_versions import (
     version_of_image,
     wishes,
 )
+from module_utils.source_root import manifest, outside_paths
 
-from checks.files import app_folder, is_folder, within
+from checks.files import app_folder, is_folder, local, within
 from checks.report import UNKNOWN, Finding, nearest, type_name
 
 # Modules find these below Ansible's own.
@@ -229,39 +230,28 @@ def _normal(name: str) -> str:
 
 
 def _outside(app: dict[str, Any], where: str, folder: Path) -> list[Finding]:
-    """Find dependencies that lie outside of the app's folder, which alone is deployed."""
-    names = {str(app.get("requirements") or "requirements.txt"), "requirements.txt"}
-    lists = [file for name in sorted(names) if (file := within(folder, name)) and file.is_file()]
-    paths = []
-    for file in lists:
-        for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines():
-            match = re.match(r"\s*(?:-e\s*|--editable[\s=]+)?(\.\.?/[^\s;\[#]*)", line)
-            paths += [match[1]] if match else []
-    try:
-        # Not read where there is another list.
-        text = "" if lists else (folder / "pyproject.toml").read_text("utf-8")
-        tool = _dict(tomllib.loads(text).get("tool"))
-    except (OSError, ValueError):
-        tool = {}
-    sources = _dict(_dict(tool.get("uv")).get("sources"))
-    groups = [_dict(_dict(tool.get("poetry")).get("dependencies")), sources]
-    for given in [value for group in groups for value in group.values()]:
-        path = _dict(given).get("path")
-        paths += [path] if isinstance(path, str) else []
-    found = [path for path in paths if within(folder, path) is None]
+    """Find dependencies that lie outside of the source."""
+    top = local(str(app.get("source"))).resolve()
+    name = str(app.get("requirements") or "requirements.txt")
+    file = within(folder, name)
+    lists = [name] if file and file.is_file() else []
+    places = {
+        path: Path(os.path.normpath(folder.resolve() / path))
+        for path in outside_paths(folder, lists or ["pyproject.toml"])
+    }
+    found = [p for p, place in places.items() if not (place.is_relative_to(top) and place.exists())]
     # A member of a workspace whose root is above.
-    is_member = any(_dict(value).get("workspace") for value in sources.values())
-    if (
-        is_member
-        and not (folder / "uv.lock").is_file()
-        and "workspace" not in _dict(tool.get("uv"))
-    ):
-        found.append("a workspace above it")
+    uv = _dict(_dict(manifest(folder).get("tool")).get("uv"))
+    is_member = any(_dict(value).get("workspace") for value in _dict(uv.get("sources")).values())
+    if is_member and not lists and not (folder / "uv.lock").is_file() and "workspace" not in uv:
+        wrong = "needs the workspace above it, which is not deployed with the folder"
+        fix = "Set source to the workspace, remove `folder`, and let its root depend on this member"
+        return [Finding(f"{where}.{'folder' if app.get('folder') else 'source'}", wrong, fix)]
     if not found:
         return []
-    wrong = f"needs {', '.join(dict.fromkeys(found))}, which is outside of the app's folder"
-    fix = "Set source to the folder that has both, remove `folder`, and set `requirements`"
-    return [Finding(f"{where}.{'folder' if app.get('folder') else 'source'}", wrong, fix)]
+    wrong = f"needs {', '.join(found)}, which the source does not have"
+    fix = "Set source to the folder that has both, and `folder` to the app's path in it"
+    return [Finding(f"{where}.source", wrong, fix)]
 
 
 def _kept_home(app: dict[str, Any], where: str, folder: Path) -> list[Finding]:

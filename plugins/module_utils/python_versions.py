@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 # What is built from Debian packages: Debian 13's, and Debian 12's beside it.
 DEBIAN = ("3.11", "3.13")
@@ -120,7 +121,9 @@ def wishes(folder: Path) -> list[Wish]:
     project = document.get("project")
     if isinstance(project, dict) and (text := project.get("requires-python")):
         found.append(Wish("requires-python in pyproject.toml", str(text), is_pin=False))
-    poetry = document.get("tool", {}).get("poetry", {}).get("dependencies", {})
+    poetry: Any = document
+    for key in ("tool", "poetry", "dependencies"):
+        poetry = poetry.get(key) if isinstance(poetry, dict) else None
     if isinstance(poetry, dict) and isinstance(poetry.get("python"), str):
         found.append(Wish("python in pyproject.toml", poetry["python"], is_pin=False))
     if match := re.search(r"python_requires\s*=\s*[\"']?([^\"'\n]+)", _text(folder / "setup.cfg")):

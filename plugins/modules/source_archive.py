@@ -16,7 +16,7 @@ from typing import IO, Any
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.python_versions import Choice, choose, image_key, wishes
 from ansible.module_utils.safe_git import work_tree
-from ansible.module_utils.source_root import borrowed_files
+from ansible.module_utils.source_root import borrowed_files, outside_files
 from ansible.module_utils.source_tree import (
     GitIgnoreSpec,
     SourceError,
@@ -504,7 +504,8 @@ def archive(options: dict[str, Any], check: bool = False) -> dict[str, Any]:
         # What is wrong elsewhere in the repository does not concern the app.
         with contextlib.suppress(SourceError):
             borrowed = named(borrowed_files(top, root, files, source_files(top)), top)
-        sizes |= {name: file.stat().st_size for file, name in borrowed}
+        borrowed += outside_files(top, root, source_files)
+        sizes |= {name: file.lstat().st_size for file, name in borrowed}
     if problems := problems_of(Tree.of(root, files), options, sizes):
         raise SourceError("\n".join(problems))
     _without_pointers([*named(files, root), *borrowed], options)

@@ -217,26 +217,43 @@ def test_keys_of_the_recipe_have_no_effect_on_a_dockerfile(tmp_path: Path) -> No
     assert all(text.startswith("warning") for text in texts)
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("requirements.txt", "flask\n-e ../core\n"),
-        ("requirements.txt", "../core[x] ; python_version > '3'\n"),
-        ("pyproject.toml", '[tool.uv.sources]\ncore = {path = "../core"}\n'),
-        ("pyproject.toml", "[tool.uv.sources]\ncore = {workspace = true}\n"),
-        ("pyproject.toml", '[tool.poetry.dependencies]\ncore = {path = "../core"}\n'),
-    ],
-)
-def test_what_lies_outside_of_the_folder_is_named(tmp_path: Path, name: str, text: str) -> None:
+OUTSIDE = [
+    ("requirements.txt", "flask\n-e ../core\n"),
+    ("requirements.txt", "../core[x] ; python_version > '3'\n"),
+    ("pyproject.toml", '[tool.uv.sources]\ncore = {path = "../core/"}\n'),
+    ("pyproject.toml", '[tool.poetry.dependencies]\ncore = {path = "../core"}\n'),
+    (
+        "pyproject.toml",
+        '[project]\ndependencies = ["core @ file:///${PROJECT_ROOT}/../core"]\n',
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "text"), OUTSIDE)
+def test_what_lies_outside_of_the_source_is_named(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / name).write_text(text)
     [finding] = found(tmp_path, folder="web")
-    assert finding.startswith("apps.shop.folder: needs ") and "remove `folder`" in finding
-    assert "../core" in finding or "a workspace above it" in finding
-    # Negative control: the same within the folder.
-    (tmp_path / "web" / name).write_text(text.replace("../core", "./core"))
+    assert "apps.shop.source: needs ../core, which" in finding and "and `folder` to" in finding
+    # Negative control: the same in the repository around the folder.
+    (tmp_path / "core").mkdir()
+    assert found(tmp_path, folder="web") == []
+    assert "../core" in found(tmp_path / "web")[0]
+
+
+def test_a_member_of_a_workspace_is_not_deployed_alone(tmp_path: Path) -> None:
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web/pyproject.toml").write_text("[tool.uv.sources]\ncore = {workspace = true}\n")
+    [finding] = found(tmp_path, folder="web")
+    assert "apps.shop.folder: needs the workspace above it" in finding
     (tmp_path / "web/uv.lock").write_text("")
     assert found(tmp_path, folder="web") == []
+
+
+@pytest.mark.parametrize("text", ["tool = 1", "[tool]\nuv = []", "project = []", "["])
+def test_a_malformed_project_names_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "pyproject.toml").write_text(text)
+    assert not any("which the source" in finding for finding in found(tmp_path))
 
 
 def test_a_dockerfile_has_no_ssh_agent(tmp_path: Path) -> None:

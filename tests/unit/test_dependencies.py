@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 RUNTIME = ROOT / "roles/app/files/recipe/runtime"
 sys.path.append(str(RUNTIME))
 
-from dependencies import advice, secrets  # noqa: E402
+from dependencies import advice, outside, secrets  # noqa: E402
 from dependencies.lists import Wanted, collect, is_built, listed, pipfile, toml  # noqa: E402
 from dependencies.plan import Tools, plan, split, with_hashes  # noqa: E402
 
@@ -278,6 +278,44 @@ def test_exported_paths_are_those_of_the_source(
 def test_a_path_out_of_the_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="not in the app's folder"):
         split(tmp_path, ["-e ../core", HASHED])
+
+
+def test_packages_from_outside_of_the_folder_are_installed_from_the_source(tmp_path: Path) -> None:
+    lists = "-r requirements/base.txt\n-e ../core[x]\n../../tools ; python_version > '3'\n"
+    write(
+        tmp_path, requirements_txt=lists, requirements__base_txt="-r ../more.txt\n--editable ..\n"
+    )
+    write(tmp_path, more_txt="flask\n")
+    collect(tmp_path, tmp_path / "lists", Wanted())
+    outside.rewrite(tmp_path / "lists", "requirements.txt")
+    assert (tmp_path / "lists/requirements.txt").read_text().splitlines() == [
+        "-r requirements/base.txt",
+        "-e ./.outside/1/core[x]",
+        "./.outside/2/tools ; python_version > '3'",
+    ]
+    text = (tmp_path / "lists/requirements/base.txt").read_text()
+    assert text == "-r ../more.txt\n--editable ./.outside/1\n"
+    assert planned(tmp_path / "lists")["calls"][0][0][1] == "./.outside/1/core[x]"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('core = { path = "../../", editable = true }', '".outside/2"'),
+        ("core = {path = '../libs/core'}", "'.outside/1/libs/core'"),
+        ('"core @ file:///${PROJECT_ROOT}/../core"', '/.outside/1/core"'),
+        ('source = { directory = ".." }', '".outside/1"'),
+        ('core = { path = "libs/..core" }', '"libs/..core"'),
+    ],
+)
+def test_a_project_names_such_packages_in_the_source(
+    tmp_path: Path, before: str, after: str
+) -> None:
+    (tmp_path / "pyproject.toml").write_text(before)
+    (tmp_path / "uv.lock").write_text(before)
+    outside.rewrite(tmp_path, "uv.lock")
+    assert after in (tmp_path / "pyproject.toml").read_text()
+    assert after in (tmp_path / "uv.lock").read_text()
 
 
 def test_a_workspace_without_its_code_is_enough_for_the_lists(tmp_path: Path) -> None:

@@ -59,6 +59,42 @@ def test_the_digest_changes_only_with_what_is_brought(tmp_path: Path) -> None:
     assert digest() != before
 
 
+def test_packages_that_its_dependencies_name_are_brought(tmp_path: Path) -> None:
+    root = tmp_path / "repository"
+    for name, text in {
+        "apps/shop/app.py": "",
+        "apps/shop/pyproject.toml": '[tool.uv.sources]\ncore = {path = "../../libs/core"}\n',
+        "apps/shop/requirements/dev.txt": "-e ../tools\n",
+        "apps/tools/setup.py": "",
+        "apps/other/app.py": "",
+        "libs/core/pyproject.toml": '[tool.poetry.dependencies]\nutil = {path = "../util"}\n',
+        "libs/core/core/__init__.py": "",
+        "libs/util/pyproject.toml": '[tool.uv.sources]\nx = {path = "../../../elsewhere"}\n',
+        "libs/unused/setup.py": "",
+    }.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    own = {"app.py", "pyproject.toml", "requirements/dev.txt"}
+    core = {f".outside/2/libs/core/{name}" for name in ("pyproject.toml", "core/__init__.py")}
+    assert packed(root, tmp_path, "apps/shop") == own | core | {
+        ".outside/1/tools/setup.py",
+        ".outside/2/libs/util/pyproject.toml",
+    }
+    # Negative control: they are not within the folder.
+    assert packed(root / "apps/shop", tmp_path, ".") == own
+
+
+def test_the_root_may_be_a_package_itself(tmp_path: Path) -> None:
+    root = tmp_path / "repository"
+    app = root / "examples/shop"
+    app.mkdir(parents=True)
+    (app / "app.py").write_text("")
+    (app / "pyproject.toml").write_text('[tool.uv.sources]\nshop = {path = "../.."}\n')
+    (root / "setup.py").write_text("")
+    found = packed(root, tmp_path, "examples/shop")
+    assert found == {"app.py", "pyproject.toml", ".outside/2/setup.py"}
+
+
 def test_a_dockerfile_of_its_own_gets_its_folder_alone(tmp_path: Path) -> None:
     root = repository(tmp_path / "repository")
     assert packed(root, tmp_path, "examples/shop", dockerignore=False) == OWN
