@@ -104,6 +104,14 @@ def _system(server: Server) -> list[Finding]:
         value = f"{name or facts.get('system')} {version}".strip()
         fix = "Use Debian 13 or 12, or Ubuntu 24.04"
         found.append(Finding(f"{server.name}: system", "is not supported", fix, value))
+    manager = facts.get("service_mgr", "systemd")
+    if manager != "systemd":
+        wrong = (
+            "does not run systemd, which loads the rules that close the server to containers, and "
+            "restarts containers that hang"
+        )
+        fix = "Use a server with systemd for all but trials"
+        found.append(Finding(f"{server.name}: system", wrong, fix, manager, warning=True))
     machine = facts.get("architecture")
     if facts and (machine not in ARCHITECTURES or str(facts.get("userspace_bits", 64)) == "32"):
         value = f"{machine}, {facts.get('userspace_bits')} bits"

@@ -707,6 +707,7 @@ def test_an_own_certificate_that_is_none(source: Path, authority: Authority) -> 
 # -- servers --------------------------------------------------------------------------------------
 
 FACTS = {
+    "service_mgr": "systemd",
     "distribution": "Debian",
     "distribution_version": "13.1",
     "distribution_major_version": "13",
@@ -786,6 +787,7 @@ NOBODY = {"port": 80, "kind": "unknown", "name": "", "maybe": ["apache2"]}
         ({"distribution_major_version": "11"}, "web1: system = 'Debian 13.1'", False),
         ({"distribution": "Ubuntu", "distribution_version": "22.04"}, "Ubuntu 22.04", False),
         ({"distribution": "Fedora"}, "is not supported", False),
+        ({"service_mgr": "sysvinit"}, "does not run systemd", True),
         ({"architecture": "armv7l"}, "web1: architecture = 'armv7l", False),
         ({"userspace_bits": "32"}, "32 bits", False),
         ({"memtotal_mb": 449}, "memory = '449 MB': is too small", False),
