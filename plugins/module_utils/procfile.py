@@ -26,6 +26,11 @@ FLAGS = {
     *("--vacuum", "--single-interpreter", "--call", "--debug", "--with-threads", "--no-reload"),
     *("--disable-logging", "--log-syslog", "--use-colors", "--expose-tracebacks"),
 }
+# Commands that write files beside the code, which only the build can do.
+BUILDS = re.compile(
+    r"\b(babel|translate) compile\b|\bpybabel\b.* compile\b|\bassets build\b|\bdigest compile\b"
+    r"|\b(npm|npx|yarn|pnpm) "
+)
 ASGI = ("uvicorn", "hypercorn", "daphne", "granian")
 
 
@@ -54,7 +59,7 @@ def complete(entry: Mapping[str, Any], text: str) -> dict[str, Any]:
     -------
     dict
         The entry with ``module``, ``server`` and ``worker_class`` from the line ``web``, ``init``
-        from ``release``, and ``workers`` from all others.
+        and ``build`` from ``release``, and ``workers`` from all others.
 
     Raises
     ------
@@ -70,9 +75,12 @@ def complete(entry: Mapping[str, Any], text: str) -> dict[str, Any]:
     if entry.get("server"):
         # Another server than the Procfile's has other classes of workers.
         found = {"module": found["module"]}
-    release = commands.get("release") or first
-    if release and not entry.get("init"):
-        found["init"] = release
+    if release := commands.get("release"):
+        first = _steps(release) if BUILDS.search(release) else [release]
+    for key, is_build in (("build", True), ("init", False)):
+        chosen = [step for step in first if bool(BUILDS.search(step)) == is_build]
+        if chosen and not entry.get(key):
+            found[key] = " && ".join(chosen)
     workers = [
         {"name": _name(name), "command": command}
         for name, command in commands.items()
@@ -97,10 +105,13 @@ def _name(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:31].strip("-") or "worker"
 
 
-def _web(command: str) -> tuple[str, dict[str, str]]:
+def _steps(command: str) -> list[str]:
+    return [part.strip() for part in re.split(r"&&|;", command) if part.strip()]
+
+
+def _web(command: str) -> tuple[list[str], dict[str, str]]:
     """Split a line into what runs before the server, and what its arguments say."""
-    parts = [part.strip() for part in re.split(r"&&|;", command) if part.strip()]
-    first, server = " && ".join(parts[:-1]), parts[-1] if parts else ""
+    *first, server = _steps(command) or [""]
     try:
         words = shlex.split(server)
     except ValueError as error:

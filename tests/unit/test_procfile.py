@@ -89,6 +89,21 @@ def test_what_runs_before_the_server_is_the_release_command() -> None:
     text = "web: flask db upgrade; gunicorn shop:app"
     assert complete({}, text)["init"] == "flask db upgrade"
     assert complete({}, text + "\nrelease: ./migrate")["init"] == "./migrate"
+    quoted = "sh -c 'cd jobs; ./migrate'"
+    assert complete({}, f"{text}\nrelease: {quoted}")["init"] == quoted
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["flask translate compile", "pybabel -q compile -d tr", "flask assets build", "npm run build"],
+)
+def test_what_compiles_files_is_for_the_build(command: str) -> None:
+    found = complete({}, f"web: flask db upgrade; {command}; gunicorn shop:app")
+    assert (found["init"], found["build"]) == ("flask db upgrade", command)
+    found = complete({"build": "make"}, f"web: gunicorn shop:app\nrelease: {command}")
+    assert found["build"] == "make" and "init" not in found
+    # Negative control: other commands need the running app's database.
+    assert "build" not in complete({}, "web: flask translate; gunicorn shop:app")
 
 
 def test_the_entry_comes_first() -> None:
