@@ -6,6 +6,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from module_utils.app import has_own_image
+from module_utils.procfile import BUILDS
+
 from checks.files import app_folder
 from checks.report import Finding
 
@@ -32,7 +35,7 @@ SKIPPED = {".git", ".venv", "venv", "node_modules", "__pycache__"}
 
 def check_first_run(app: dict[str, Any], where: str) -> list[Finding]:
     """Check ``setup`` and ``init`` of one entry."""
-    found = []
+    found: list[Finding] = []
     setup, init = (str(app.get(key) or "").strip() for key in ("setup", "init"))
     if setup and setup == init:
         fix = "Remove it, or keep in init only what each release may repeat"
@@ -42,6 +45,11 @@ def check_first_run(app: dict[str, Any], where: str) -> list[Finding]:
         wrong = "names a command that usually drops all tables, and runs at every release"
         fix = "Use setup, which runs once, and init for migrations, unless it keeps existing tables"
         found.append(Finding(f"{where}.init", wrong, fix, init, warning=True))
+    for key, command in (("setup", setup), ("init", init)):
+        if BUILDS.search(command) and not has_own_image(app):
+            wrong = "compiles files beside the code, which is read-only by then"
+            fix = "Move that into build, which runs while the image is built"
+            found.append(Finding(f"{where}.{key}", wrong, fix, command, warning=True))
     return found
 
 

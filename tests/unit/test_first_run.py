@@ -116,6 +116,13 @@ def test_the_same_command_twice_is_a_warning() -> None:
     assert "same command as init" in str(check_first_run(entry, "apps.shop")[0])
 
 
+def test_files_are_compiled_during_the_build() -> None:
+    entry = {"init": "flask db upgrade && pybabel compile -d tr", "source": "git@host:shop"}
+    (finding,) = check_first_run(entry, "apps.shop")
+    assert finding.warning and "Move that into build" in str(finding)
+    assert check_first_run({**entry, "dockerfile": "Dockerfile"}, "apps.shop") == []
+
+
 def test_a_setup_command_has_one_line() -> None:
     found = check_entry({"name": "shop", "setup": "flask a\nflask b"}, "apps.shop")
     assert [f.variable for f in found] == ["apps.shop.setup"]
