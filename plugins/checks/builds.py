@@ -245,7 +245,7 @@ def _outside(app: dict[str, Any], where: str, folder: Path) -> list[Finding]:
     is_member = any(_dict(value).get("workspace") for value in _dict(uv.get("sources")).values())
     if is_member and not lists and not (folder / "uv.lock").is_file() and "workspace" not in uv:
         wrong = "needs the workspace above it, which is not deployed with the folder"
-        fix = "Set source to the workspace, remove `folder`, and let its root depend on this member"
+        fix = "Set source to its root and remove `folder`: the members are installed as packages"
         return [Finding(f"{where}.{'folder' if app.get('folder') else 'source'}", wrong, fix)]
     if not found:
         return []
