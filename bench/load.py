@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 # The library below httpx, because the overhead of httpx is larger than that of a request.
@@ -48,6 +49,53 @@ class Request:
     end: float
     outcome: str
     id: str = ""
+
+
+class _Frames(httpcore.AsyncNetworkStream):
+    """
+    A connection for one HTTP/2 request, without the frames that announce its graceful end.
+
+    A server that closes a connection, as nginx does at a reload, sends GOAWAY and still answers
+    requests in flight (RFC 9113, section 6.8). Browsers wait for that, but this library does not.
+    """
+
+    HEAD, GOAWAY = 9, 7
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self.stream, self.buffer = stream, b""
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        while True:
+            data = await self.stream.read(max_bytes, timeout)
+            self.buffer += data
+            frames = b""
+            while len(self.buffer) >= self.HEAD:
+                length = self.HEAD + int.from_bytes(self.buffer[:3])
+                if len(self.buffer) < length:
+                    break
+                frame, self.buffer = self.buffer[:length], self.buffer[length:]
+                # The last four bytes of its fixed part are an error code.
+                is_graceful = frame[3] == self.GOAWAY and not any(frame[13:17])
+                frames += b"" if is_graceful else frame
+            if frames or not data:
+                return frames
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        await self.stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self.stream.aclose()
+
+    async def start_tls(self, *arguments: Any, **options: Any) -> httpcore.AsyncNetworkStream:
+        return _Frames(await self.stream.start_tls(*arguments, **options))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self.stream.get_extra_info(info)
+
+
+class _Backend(httpcore.AnyIOBackend):
+    async def connect_tcp(self, *arguments: Any, **options: Any) -> httpcore.AsyncNetworkStream:
+        return _Frames(await super().connect_tcp(*arguments, **options))
 
 
 class Load:
@@ -147,14 +195,14 @@ class Load:
     def _http2(self, slow: bool) -> httpcore.AsyncConnectionPool:
         """Return a pool whose connection is not about to close; a slow request gets its own.
 
-        nginx closes a connection gracefully after `keepalive_requests` (1000): requests in flight
-        still get a response. Browsers wait for it, but this library does not. Its requests also
-        take turns at reading from the connection, so a slow one would delay the others.
+        nginx closes a connection gracefully after `keepalive_requests` (1000). Requests in this
+        library take turns at reading from a connection, so a slow one would delay the others.
         """
         if not slow and self.left:
             self.left -= 1
             return self.shared
-        pool = httpcore.AsyncConnectionPool(http1=False, http2=True, **self.options)
+        more = {"network_backend": _Backend()} if slow else {}
+        pool = httpcore.AsyncConnectionPool(http1=False, http2=True, **more, **self.options)
         self.pools.append(pool)
         if not slow:
             self.shared, self.left = pool, REQUESTS_PER_CONNECTION - 1

@@ -45,9 +45,13 @@ class WebSocket:
         """Close the connection."""
         self.socket.close()
 
-    def send(self, text: str, kind: int = TEXT) -> None:
-        """Send a message of at most 125 bytes, masked as clients must."""
-        data, mask = text.encode(), os.urandom(4)
+    def send(self, text: str) -> None:
+        """Send a message of at most 125 bytes."""
+        self._send(text.encode(), TEXT)
+
+    def _send(self, data: bytes, kind: int) -> None:
+        # Clients must mask what they send.
+        mask = os.urandom(4)
         masked = bytes(byte ^ mask[i % 4] for i, byte in enumerate(data))
         self.socket.sendall(bytes([0x80 | kind, 0x80 | len(data)]) + mask + masked)
 
@@ -61,7 +65,7 @@ class WebSocket:
             if kind & 0xF == CLOSE:
                 raise ConnectionError(f"closed by the server: {data!r}")
             if kind & 0xF == PING:
-                self.send(data.decode(), PONG)
+                self._send(data, PONG)
             elif kind & 0xF == TEXT:
                 return data.decode()
 
