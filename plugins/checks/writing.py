@@ -19,6 +19,8 @@ PATHS = (
 )
 # Folders that are made, not files: the words before the error in a traceback or a message.
 MAKES_FOLDER = re.compile(r"mkdir|makedirs|create directory")
+# What tools make from the source.
+COMPILED = re.compile(r"\.(mo|css|js)$|/\.webassets-cache(/|$)")
 # Git leaves out the folder of a log or a database, because it is empty in the source.
 NO_FOLDER = r"No such file or directory: b?['\"](?P<path>[^'\"\n]+\.(log|db|sqlite3?)(\.\d+)?)['\"]"
 TRACEBACK_CHARACTERS = 500
@@ -49,6 +51,8 @@ def write_advice(log: str, entry: Mapping[str, Any] | None = None) -> list[str]:
                 "volumes. Add the folder that it writes to to the `volumes` of its entry."
             ]
         return []
+    compiled = {key: None for key in written if COMPILED.search(key[0])}
+    written = {key: None for key in written if key not in compiled}
     wanted, beside = [], []
     for path, is_folder in written | missing:
         volume = volume_for(path, is_folder, str(entry.get("module") or ""))
@@ -59,6 +63,13 @@ def write_advice(log: str, entry: Mapping[str, Any] | None = None) -> list[str]:
     names = ", ".join(path for path, _ in written)
     if written:
         found.append(f"The app writes to {names}, but its file system is read-only.")
+    if compiled:
+        names = ", ".join(path for path, _ in compiled)
+        found.append(
+            f"The app makes {names}, but its file system is read-only. Make it while the image is "
+            "built, with a command in its entry such as `build: pybabel compile -d translations`, "
+            "`build: flask assets build` or `build: npm run build`, and not when the app runs."
+        )
     if missing:
         names = ", ".join(path for path, _ in missing)
         found.append(

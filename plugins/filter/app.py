@@ -62,6 +62,11 @@ ADVICE = {
         "`module` must name a file or package and the callable in it, such as my_app:app, or "
         "my_app:create_app() for a factory."
     ),
+    r"cannot import name '(?P<name>\w+)' from '(?P<other>[\w.]+)' \(/opt/venv/": (
+        "The dependencies do not fit each other or this Python: {other} has no {name}. Update what "
+        "imports it, pin an older version of what has {other} in the list of dependencies, or, for "
+        'versions from before 2024, set `python: "3.11"`.'
+    ),
     r"KeyError: '(?!(?:RQ_)?REDIS_URL|VALKEY_URL)(?P<name>[A-Z][A-Z0-9_]+)'": (
         "The app lacks the variable {name}: add it to the `environment` of its entry, or, if it "
         "is a secret, to vault_app_secrets."

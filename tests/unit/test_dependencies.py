@@ -22,6 +22,8 @@ from dependencies.plan import Tools, plan, split, with_hashes  # noqa: E402
 
 PACKAGE = '[project]\nname = "core"\nversion = "1"\n[build-system]\nrequires = ["hatchling"]\n'
 HASHED = "flask==3.0.0 --hash=sha256:aa"
+# The name of the public index in old lists.
+PYPI = "https://pypi.python" + ".org/simple"
 GIT = "tool @ git+https://git.example.org/me/tool@0123456789abcdef"
 
 
@@ -141,7 +143,7 @@ def test_a_pipfile_s_lock_is_read() -> None:
     lock = {
         "_meta": {
             "sources": [
-                {"name": "pypi", "url": "https://pypi.example/simple"},
+                {"url": PYPI},
                 {"name": "own", "url": "https://${USER}:${TOKEN}@pkg.example.org/simple"},
             ]
         },
@@ -159,6 +161,7 @@ def test_a_pipfile_s_lock_is_read() -> None:
     }
     lines = pipfile(json.dumps(lock))
     assert lines == [
+        f"--extra-index-url {PYPI}",
         "--extra-index-url https://${USER}:${TOKEN}@pkg.example.org/simple",
         "flask==3.0.0 ; python_version > '3' --hash=sha256:aa",
         "tool @ git+ssh://git@git.example.org/me/tool.git@abc",
@@ -170,13 +173,19 @@ def test_a_pipfile_s_lock_is_read() -> None:
         pipfile(json.dumps(lock), ["jobs"])
 
 
+def test_a_list_that_names_the_public_index_leaves_the_inventory_s_alone(tmp_path: Path) -> None:
+    other = "--extra-index-url https://pkg.example.org/simple"
+    write(tmp_path, requirements_txt=f"-i {PYPI}\n{other}\nflask\n")
+    assert planned(tmp_path)["calls"] == [([other, "flask"], [])]
+
+
 # Hashes, repositories and packages in the source
 
 
 def test_a_lock_with_one_git_dependency_checks_all_other_hashes(tmp_path: Path) -> None:
     write(tmp_path, pyproject_toml=PACKAGE)
     (tmp_path / "uv.lock").write_text("")
-    lines = ["--index-url https://pypi.example/simple", HASHED, GIT, "-e ./libs/core"]
+    lines = [f"--index-url {PYPI}", HASHED, GIT, "-e ./libs/core"]
     assert planned(tmp_path, tools=Exports(*lines)) == {
         "calls": [([HASHED], ["--require-hashes", "--no-deps"]), ([GIT], ["--no-deps"])],
         "local": ["libs/core"],
@@ -220,7 +229,7 @@ def test_so_does_a_list_of_pip_itself(tmp_path: Path) -> None:
 
 def test_an_index_in_the_lock_is_used_beside_that_of_the_inventory(tmp_path: Path) -> None:
     lines = [
-        "--index-url https://pypi.example/simple",
+        f"--index-url {PYPI}",
         "--extra-index-url https://${TOKEN}@pkg.example.org/simple",
         HASHED,
         GIT,

@@ -44,6 +44,16 @@ def test_advice_works_in_one_step(line: str, path: str, volumes: str) -> None:
     assert [f for f in check_entry(entry, "apps.shop") if "volumes" in f.variable] == []
 
 
+def test_files_made_from_the_source_are_for_the_build() -> None:
+    said = "OSError: [Errno 30] Read-only file system: {!r}"
+    for path in ("app/translations/es/LC_MESSAGES/messages.mo", "/app/static/.webassets-cache"):
+        text = release_advice(said.format(path))
+        assert path in text and "build: flask assets build" in text and "volumes:" not in text
+    # Negative control: an upload is not.
+    text = release_advice(said.format("static/uploads/a.png"))
+    assert "volumes: [/app/static/uploads]" in text
+
+
 @pytest.mark.parametrize("path", ["state.json", "/app/shop/state.json", "/etc/app.conf"])
 def test_a_file_beside_the_code_gets_another_place(path: str) -> None:
     text = advice(f'open("{path}", "w")', path)
@@ -132,6 +142,11 @@ def test_a_kill_for_want_of_memory_names_the_limit(log: str) -> None:
         ("No module named 'psycopg2'", "database_url_scheme: postgresql+psycopg"),
         ('permission denied to create extension "postgis"', "`extensions: [postgis]`"),
         ("RuntimeError: can't start new thread", "lower `threads`"),
+        (
+            "ImportError: cannot import name 'Celery' from 'celery' "
+            "(/opt/venv/lib/python3.13/site-packages/celery/__init__.py)",
+            "celery has no Celery. Update what",
+        ),
         (
             "FileNotFoundError: [Errno 2] Unable to load configuration file (No such file or "
             "directory): '/app/instance/config.py'",

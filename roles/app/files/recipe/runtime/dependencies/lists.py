@@ -271,17 +271,14 @@ def pipfile(text: str, groups: Iterable[str] = ()) -> list[str]:
     Returns
     -------
     list of str
-        Lines with hashes, indexes first.
+        Lines with hashes, indexes first, also the public one.
     """
     try:
         lock = json.loads(text)
     except json.JSONDecodeError as error:
         raise SystemExit(f"Pipfile.lock is not valid JSON: {error}") from None
     sources = lock.get("_meta", {}).get("sources", [])
-    lines = [f"--extra-index-url {source['url']}" for source in sources[1:]]
-    # The first source replaces the index, unless it is the public one.
-    if sources and sources[0].get("name") != "pypi":
-        lines.insert(0, f"--extra-index-url {sources[0]['url']}")
+    lines = [f"--extra-index-url {source['url']}" for source in sources]
     for group in ("default", *groups):
         if group not in lock:
             raise SystemExit(f"groups: Pipfile.lock has no category {group}.")

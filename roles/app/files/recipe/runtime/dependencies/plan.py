@@ -31,8 +31,8 @@ HASH = "--hash"
 PDM = ("/usr/bin/python3", "-m", "pdm")
 POETRY = ("/usr/bin/python3", "-m", "poetry")
 INDEX = re.compile(r"(--index-url|--extra-index-url|-i)[\s=]+(\S+)")
-# The public index.
-PUBLIC = re.compile(r"https://pypi\.[a-z]+/simple/?")
+# The public index, also under its name of before 2018.
+PUBLIC = re.compile(r"https?://pypi\.(python\.)?[a-z]+/simple/?")
 
 
 @dataclass
@@ -88,9 +88,13 @@ def _of_requirements(folder: Path, name: str, built: bool) -> Plan:
     if HASH in text and any(_unchecked(folder, line) for line in text.splitlines()):
         return split(folder, _flat(folder, folder / name))
     targets = [local_target(folder, line) or "" for line in text.splitlines()]
-    for file in files if built else ():
-        lines = [not_editable(folder, line) for line in lines_of(file)]
-        file.write_text("\n".join(lines) + "\n")
+    for file in files:
+        lines = lines_of(file)
+        # The index of the inventory stays the main one.
+        kept = [line for line in lines if not _is_public(line)]
+        kept = [not_editable(folder, line) for line in kept] if built else kept
+        if kept != lines:
+            file.write_text("".join(f"{line}\n" for line in kept))
     own = any(target.partition("[")[0].rstrip("/") == "." for target in targets)
     return Plan([["--requirement", name]], has_project=own, text=text)
 
@@ -109,6 +113,11 @@ def _flat(folder: Path, file: Path) -> list[str]:
         else:
             found.append(line)
     return found
+
+
+def _is_public(line: str) -> bool:
+    index = INDEX.fullmatch(line)
+    return index is not None and PUBLIC.fullmatch(index[2]) is not None
 
 
 def _unchecked(folder: Path, line: str) -> bool:
