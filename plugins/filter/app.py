@@ -46,7 +46,7 @@ ADVICE = {
     r"No module named '(?P<name>pkg_resources|distutils)": (
         "{name} is no longer part of Python: add setuptools<81 to the app's list of dependencies."
     ),
-    r"No module named '(?P<name>[^']+)'": (
+    r"No module named '(?!psycopg2')(?P<name>[^']+)'": (
         "{name} is neither in the app's folder or its src/ nor in its list of dependencies: add it "
         "there, or correct `module`."
     ),
@@ -88,8 +88,9 @@ ADVICE = {
         "Otherwise add it to the list of dependencies."
     ),
     r"No module named 'psycopg2'": (
-        "DATABASE_URL is for Postgres, so the app needs psycopg2 in its list of dependencies; if "
-        "it has psycopg instead, set `database_url_scheme: postgresql+psycopg`."
+        "DATABASE_URL is for Postgres, so the app needs psycopg2 in its list of dependencies. If "
+        "it has psycopg instead, set `database_url_scheme: postgresql+psycopg`; if it uses SQLite, "
+        "`database: sqlite`."
     ),
     r"The asyncio extension requires an async driver": (
         "Name the driver in the address: `database_url_scheme: postgresql+asyncpg`, or "
