@@ -561,3 +561,21 @@ def test_plain_psycopg_gets_the_library_that_it_opens_by_name(tmp_path: Path) ->
     assert module._opened(tmp_path) == {"libpq5"}
     (tmp_path / "psycopg_binary").mkdir()
     assert module._opened(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("output", "package"),
+    [
+        (
+            "Collecting click==6.7 (from -r x)\nCollecting dominate==2.3.1 (from -r x)\n"
+            "  Getting requirements to build wheel: finished with status 'error'\n"
+            "error: subprocess-exited-with-error.\n",
+            "dominate==2.3.1",
+        ),
+        ("Collecting flask\n  ERROR: Failed building wheel for greenlet\n", "greenlet"),
+        ("error: subprocess-exited-with-error.\n", "A package"),
+    ],
+)
+def test_the_package_that_does_not_build_is_named(output: str, package: str) -> None:
+    assert advice.failed_package(output) == package
+    assert advice.advise(output, "3.13")[0].startswith(f"{package} has no wheel for this Python")

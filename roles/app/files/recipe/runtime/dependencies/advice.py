@@ -162,7 +162,7 @@ ADVICE = {
     ),
 }
 NO_WHEEL = (
-    "A package has no wheel for this Python ({python}) and could not be compiled. Versions older "
+    "{package} has no wheel for this Python ({python}) and could not be compiled. Versions older "
     "than this Python often cannot: raise the version, or choose an older Python with `python` in "
     "the app's entry."
 )
@@ -189,6 +189,16 @@ def missing_packages(output: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def failed_package(output: str) -> str:
+    """Name the package that could not be compiled, as far as pip's output tells."""
+    end = re.search(r"finished with status 'error'|Failed building wheel|\berror: ", output)
+    before = output[: end.end() if end else None]
+    if match := re.search(r"Failed (?:building wheel for|to build) (\S+)", output):
+        return match[1]
+    found = re.findall(r"(?:Collecting|Building wheel for) ([^\s(]+)", before)
+    return found[-1] if found else "A package"
+
+
 def advise(output: str, python: str) -> list[str]:
     """
     Suggest what to do about the errors in pip's output.
@@ -209,13 +219,15 @@ def advise(output: str, python: str) -> list[str]:
         return [NO_RESOLVER_ADVICE if re.search(NO_RESOLVER, output) else NO_NAME_ADVICE]
     found = []
     if re.search(COMPILING, output):
-        packages = missing_packages(output)
+        packages, package = missing_packages(output), failed_package(output)
         if packages:
             found.append(
-                f"A package could not be compiled without {' and '.join(packages)}: add "
+                f"{package} could not be compiled without {' and '.join(packages)}: add "
                 f"`build_packages: [{', '.join(packages)}]` to the app's entry."
             )
-        found.append(NO_WHEEL.format(python=python) + ("" if packages else OTHERWISE))
+        found.append(
+            NO_WHEEL.format(package=package, python=python) + ("" if packages else OTHERWISE)
+        )
     for pattern, text in ADVICE.items():
         if re.search(pattern, output):
             found.append(text.format(python=python))
