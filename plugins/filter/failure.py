@@ -112,6 +112,7 @@ MEANINGFUL_LINES = 8
 # Advice of the recipe's own programs.
 OURS = re.compile(
     r"could not be compiled without|has no wheel for this Python|The build command failed"
+    r"|^The versions are those of"
 )
 BUILD_ADVICE = {
     NO_RESOLVER: (

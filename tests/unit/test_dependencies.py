@@ -579,3 +579,21 @@ def test_plain_psycopg_gets_the_library_that_it_opens_by_name(tmp_path: Path) ->
 def test_the_package_that_does_not_build_is_named(output: str, package: str) -> None:
     assert advice.failed_package(output) == package
     assert advice.advise(output, "3.13")[0].startswith(f"{package} has no wheel for this Python")
+
+
+def test_a_lock_that_is_too_old_is_no_dead_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, setup_py="")
+    (tmp_path / "setup_py").rename(tmp_path / "setup.py")
+    (tmp_path / "Pipfile.lock").write_text("{}")
+    collect(tmp_path, tmp_path / "lists", Wanted())
+    monkeypatch.chdir(tmp_path / "lists")
+    program = script("install-dependencies")
+    said = program._without_lock("markupsafe==1.0 has no wheel for this Python (3.13)")
+    assert "those of Pipfile.lock" in said and "`requirements: setup.py`" in said
+    assert Wanted("setup.py").choose(tmp_path) == "setup.py"
+    # Negative control: other failures, and lists that are no locks.
+    assert program._without_lock("Could not find a version") == ""
+    (tmp_path / "lists/Pipfile.lock").unlink()
+    assert program._without_lock("x has no wheel") == ""

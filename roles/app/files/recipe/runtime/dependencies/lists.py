@@ -186,10 +186,21 @@ def collect(source: Path, dest: Path, wanted: Wanted) -> None:
         if not (source / "pyproject.toml").is_file():
             raise SystemExit(f"{name} needs a pyproject.toml beside it.")
         files += _manifests(source)
+    if looser := looser_list(source, name):
+        files.append(source / looser)
     for file in files:
         target = dest / file.relative_to(source)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
+
+
+def looser_list(source: Path, name: str) -> str:
+    """Name the list that allows newer versions than a lock; empty if there is none."""
+    if name not in (*LOCKS, "Pipfile.lock"):
+        return ""
+    if {"project", "poetry"} & {*toml(source), *toml(source).get("tool", {})}:
+        return "pyproject.toml"
+    return "setup.py" if (source / "setup.py").is_file() else ""
 
 
 def _manifests(source: Path) -> list[Path]:
