@@ -23,7 +23,7 @@ RENAMED = {
 }
 TRUE_FALSE = {"y", "yes", "on", "1", "true", "t", "1.0", "n", "no", "off", "0", "false", "f", "0.0"}
 # Facts that roles set, which stay if one run imports several playbooks.
-ROLE_FACTS = {"docker_health_pace", "images_names", "preflight_apps"}
+ROLE_FACTS = {"docker_health_pace", "images_names", "preflight_apps", "preflight_pythons"}
 SITE_PREFIXES = ("acme_", "tls_", "build_", "vault_", "apps_")
 
 

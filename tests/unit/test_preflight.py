@@ -4,7 +4,6 @@ import copy
 import datetime
 import json
 import os
-import re
 import subprocess
 import sys
 import urllib.parse
@@ -1134,8 +1133,13 @@ def test_build_secrets_are_for_a_dockerfile_of_the_app_s_own(source: Path) -> No
 
 def test_facts_of_an_earlier_playbook_are_no_unknown_variables() -> None:
     files = [*ROOT.glob("roles/*/tasks/**/*.yml"), *ROOT.glob("playbooks/**/*.yml")]
-    text = "\n".join(file.read_text() for file in files)
-    facts = set(re.findall(r"set_fact:\n +([a-z]\w+):", text))
+
+    def set_by(node: Any) -> set[str]:
+        inner = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+        own = node.get("ansible.builtin.set_fact", {}) if isinstance(node, dict) else {}
+        return set(own) | {name for value in inner for name in set_by(value)}
+
+    facts = {name for file in files for name in set_by(yaml.safe_load(file.read_text()))}
     roles = [role.name for role in (ROOT / "roles").iterdir()]
     prefixes = tuple(f"{role}_" for role in roles)
     assert {fact for fact in facts if fact.startswith(prefixes)} == ROLE_FACTS
