@@ -68,6 +68,8 @@ class Watched:
         for picture in self.page.locator("img").all():
             picture.scroll_into_view_if_needed()
         self.page.wait_for_load_state("networkidle")
+        # A page reaches that state once, and a view may have asked for other pictures since.
+        self.page.wait_for_function("[...document.images].every(image => image.complete)")
         self.page.evaluate("window.scrollTo(0, 0)")
 
     def barriers(self) -> list[str]:
