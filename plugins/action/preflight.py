@@ -17,7 +17,7 @@ from ansible.plugins.action import ActionBase
 sys.path.append(str(Path(__file__).parents[1]))
 from checks import host as server_rules
 from checks.apps import filled
-from checks.builds import pythons
+from checks.builds import check_agent, pythons
 from checks.databases import check_connections
 from checks.domains import domain_error, redirects
 from checks.files import is_file, local
@@ -74,7 +74,7 @@ class ActionModule(ActionBase):
         found = self._broken + check_site(site) + self._traps(given)
         found = concerning(site, found) + address + reached
         if self._facts and self._task.args.get("server_checked", True):
-            found += self._look(name, given, site)
+            found += self._look(name, given, site) + self._agent(site)
             found += _throwaway(site)
             found += self._crowds(site, found)
         if all(finding.warning for finding in found):
@@ -199,6 +199,15 @@ class ActionModule(ActionBase):
         if answer.get("unreachable"):
             raise AnsibleConnectionFailure(str(answer.get("msg")))
         return answer
+
+    def _agent(self, site: Site) -> list[Finding]:
+        """Look for the operator's SSH agent if a build may use it."""
+        places = [where for where, app in site.apps if is_true(app.get("ssh_agent"), default=False)]
+        if not places:
+            return []
+        # sudo would not hand root the agent.
+        answer = self._low_level_execute_command("ssh-add -l", sudoable=False)
+        return check_agent(places, answer["rc"])
 
     def _look(self, name: str, given: dict[str, Any], site: Site) -> list[Finding]:
         """Inspect the server, and compare it with the values."""

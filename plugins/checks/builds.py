@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,24 +88,56 @@ def check_builds(site: Site, defaults: Mapping[str, Any]) -> list[Finding]:
         if entry.get("image"):
             continue  # reported with the other keys of a source
         if entry.get("dockerfile"):
-            found += _no_effect(entry, where) + _agent(entry, where)
+            found += _no_effect(entry, where) + _agent(entry, where, site)
         else:
             found += _build(entry, where, there)
     return found + _build_secrets(site)
 
 
-def _agent(app: dict[str, Any], where: str) -> list[Finding]:
-    """Warn of a Dockerfile that wants an SSH agent, which is not forwarded to the server."""
+def check_agent(places: Sequence[str], code: int) -> list[Finding]:
+    """
+    Check for the operator's SSH agent, which only exists while they are connected.
+
+    Parameters
+    ----------
+    places : sequence of str
+        The apps whose builds want it, such as ``apps.shop``.
+    code : int
+        Exit code of ``ssh-add -l`` on the server.
+
+    Returns
+    -------
+    list of Finding
+        One for each app if there is no agent, or no key in it.
+    """
+    if code == 0:
+        return []
+    wrong = "is set, but this connection forwards no SSH agent"
+    fix = (
+        "Set ansible_ssh_extra_args: -o ForwardAgent=yes for the host, start an agent if "
+        "`ssh-add -l` here finds none, and try again after a minute, when the old connection is "
+        "closed. Or set vault_deploy_keys instead"
+    )
+    if code == 1:
+        wrong, fix = "is set, but your SSH agent has no keys", "Run ssh-add on this machine"
+    return [Finding(f"{place}.ssh_agent", wrong, fix) for place in places]
+
+
+def _agent(app: dict[str, Any], where: str, site: Site) -> list[Finding]:
+    """Warn of a Dockerfile that mounts an SSH agent if the entry gives it none."""
     folder = app_folder(app)
     recipe = within(folder, str(app["dockerfile"])) if folder else None
-    if not recipe or not recipe.is_file():
+    if not recipe or not recipe.is_file() or app.get("ssh_agent"):
         return []
     if not re.search(r"--mount=\S*type=ssh", recipe.read_text(errors="replace")):
         return []
-    wrong = "mounts an SSH agent (type=ssh), which a build on the server does not have"
+    keys = _dict(site.get("vault_deploy_keys", {})).get(app.get("name"))
+    if keys is UNKNOWN or set(_dict(keys)) - {OF_SOURCE}:
+        return []
+    wrong = "mounts an SSH agent (type=ssh), which is empty"
     fix = (
-        "Put a deploy key into vault_build_secrets, list its name in build_secrets, and mount "
-        "that: --mount=type=secret,id=NAME"
+        f"Put the key of the repository that it reads into vault_deploy_keys.{app.get('name')}, "
+        "under the repository's address, or set ssh_agent: true to use your own agent"
     )
     return [Finding(f"{where}.dockerfile", wrong, fix, app["dockerfile"], warning=True)]
 

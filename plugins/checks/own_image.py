@@ -13,7 +13,7 @@ from checks.reserved import is_taken
 OF_DOCKERFILE = ("build_args", "build_target")
 OF_SOURCE = (
     *("source", "version", "folder", "dockerfile", "static", "packages", "build_packages"),
-    *("python", "requirements", "extras", "groups", "build"),
+    *("python", "requirements", "extras", "groups", "build", "ssh_agent"),
 )
 ARGUMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SECRET = re.compile(r"(password|passwd|secret|token|api_?key|credential|private)", re.IGNORECASE)

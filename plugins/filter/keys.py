@@ -40,6 +40,39 @@ def build_secrets(variables: Mapping[str, str] | None, keys: Any) -> str:
     return "\n" + json.dumps({"variables": given, "keys": others, "ssh": PROGRAM})
 
 
+def build_agents(keys: Any, folder: str, socket: str = "") -> list[dict[str, str]]:
+    """
+    List the SSH agents of a build, which a Dockerfile mounts with ``--mount=type=ssh``.
+
+    Parameters
+    ----------
+    keys : str or mapping of str to str
+        The app's SSH keys. That of its own repository is in no agent.
+    folder : str
+        A folder on the server, for a file of each key.
+    socket : str
+        Path of the socket of an agent that the operator forwards; it becomes the default agent.
+
+    Returns
+    -------
+    list of dict
+        Each with its ``option`` for ``docker buildx build --ssh``, and with ``src`` and
+        ``content`` if it is a key. Every key is also an agent of its own, named after the address.
+    """
+    others = [(name, key) for name, key in deploy_keys(keys).items() if name != OF_SOURCE]
+    found = []
+    for number, (name, key) in enumerate(others):
+        src = f"{folder}/.key_{number}"
+        content = key.strip().replace("\r", "") + "\n"
+        found.append({"option": f"{name}={src}", "src": src, "content": content})
+    if socket:
+        return [{"option": f"default={socket}"}, *found]
+    if found:
+        files = ",".join(agent["src"] for agent in found)
+        return [{"option": f"default={files}"}, *found]
+    return []
+
+
 def _plain(given: Any) -> Any:
     if isinstance(given, Mapping) or not given:
         return given
@@ -51,4 +84,8 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Name the filters."""
-        return {"build_secrets": build_secrets, "deploy_keys": deploy_keys}
+        return {
+            "build_agents": build_agents,
+            "build_secrets": build_secrets,
+            "deploy_keys": deploy_keys,
+        }

@@ -58,6 +58,8 @@ NOT_OF_RELEASE = {
     *("source", "version", "folder", "state", "domains", "upload_mb"),
     *("tls", "certificate", "certificate_key", "cron"),
     *("redirect", "basic_auth", "basic_auth_except", "headers", "gzip", "nginx"),
+    # How a build reads what the release is named after anyway.
+    "ssh_agent",
     # Of the app's first day, and of its database.
     *("setup", "extensions", "locale", "postgres_version"),
 }
@@ -201,6 +203,7 @@ class App:
     volumes: list[str]
     packages: list[str]
     build_packages: list[str]
+    ssh_agent: bool
     dockerfile: str
     port: int | None
     protocol: str

@@ -11,7 +11,14 @@ import keys as key_filters
 import pytest
 import yaml
 from ansible.module_utils.source_tree import SourceError
-from checks.builds import check_builds, check_deploy_keys, kept_home, lists_below, pythons
+from checks.builds import (
+    check_agent,
+    check_builds,
+    check_deploy_keys,
+    kept_home,
+    lists_below,
+    pythons,
+)
 from checks.report import UNKNOWN
 from checks.site import Site
 from module_utils.python_versions import (
@@ -278,13 +285,28 @@ def test_a_malformed_project_names_nothing(tmp_path: Path, text: str) -> None:
     assert not any("which the source" in finding for finding in found(tmp_path))
 
 
-def test_a_dockerfile_has_no_ssh_agent(tmp_path: Path) -> None:
+def test_a_dockerfile_that_mounts_an_agent_needs_one(tmp_path: Path) -> None:
     recipe = tmp_path / "Dockerfile"
     recipe.write_text("RUN --mount=type=ssh,id=default pip install x\n")
-    [text] = found(tmp_path, dockerfile="Dockerfile", port=80)
-    assert text.startswith("warning") and "--mount=type=secret,id=NAME" in text
+    own = {"dockerfile": "Dockerfile", "port": 80}
+    [text] = found(tmp_path, **own)
+    assert text.startswith("warning") and "ssh_agent: true" in text
+    # The key of the source stays on the controller.
+    for keys in (KEY, {"source": KEY}):
+        assert len(found(tmp_path, {"vault_deploy_keys": {"shop": keys}}, **own)) == 1
+    with_key = {"vault_deploy_keys": {"shop": {"git.example.org/me/core": KEY}}}
+    assert found(tmp_path, with_key, **own) == []
+    assert found(tmp_path, ssh_agent=True, **own) == []
     recipe.write_text("RUN --mount=type=secret,id=ssh pip install x\n")
-    assert found(tmp_path, dockerfile="Dockerfile", port=80) == []
+    assert found(tmp_path, **own) == []
+
+
+def test_an_agent_that_is_not_there_is_an_error() -> None:
+    assert check_agent(["apps.shop"], 0) == []
+    [empty], [absent] = check_agent(["apps.shop"], 1), check_agent(["apps.shop"], 2)
+    assert "apps.shop.ssh_agent: is set, but your SSH agent has no keys" in str(empty)
+    assert "ForwardAgent=yes" in str(absent)
+    assert not empty.warning and not absent.warning
 
 
 # The build command
@@ -426,6 +448,19 @@ def test_the_build_gets_no_key_of_the_source() -> None:
     }
     assert key_filters.build_secrets({}, KEY) == ""
     assert key_filters.deploy_keys(KEY) == {"source": KEY} and key_filters.deploy_keys("") == {}
+
+
+def test_a_dockerfile_mounts_keys_as_agents() -> None:
+    keys = {"source": "SOURCE", "git@git.example.org:me/core.git": "A\r\nB", "h.dev/x": "C\n"}
+    core = {"option": "git.example.org/me/core=/r/.key_0", "src": "/r/.key_0", "content": "A\nB\n"}
+    other = {"option": "h.dev/x=/r/.key_1", "src": "/r/.key_1", "content": "C\n"}
+    both = {"option": "default=/r/.key_0,/r/.key_1"}
+    assert key_filters.build_agents(keys, "/r") == [both, core, other]
+    # BuildKit takes either keys or one socket.
+    forwarded = {"option": "default=/run/agent"}
+    assert key_filters.build_agents(keys, "/r", "/run/agent") == [forwarded, core, other]
+    assert key_filters.build_agents("", "/r", "/run/agent") == [forwarded]
+    assert key_filters.build_agents(KEY, "/r") == key_filters.build_agents("", "/r") == []
 
 
 def test_keys_are_checked_one_by_one() -> None:

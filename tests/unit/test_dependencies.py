@@ -4,6 +4,7 @@ import importlib.machinery
 import importlib.util
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 RUNTIME = ROOT / "roles/app/files/recipe/runtime"
 sys.path.append(str(RUNTIME))
 
+import dependencies.plan  # noqa: E402
 from dependencies import advice, outside, secrets  # noqa: E402
 from dependencies.lists import Wanted, collect, is_built, listed, pipfile, toml  # noqa: E402
 from dependencies.plan import Tools, plan, split, with_hashes  # noqa: E402
@@ -490,6 +492,23 @@ def test_secrets_reach_the_tools_and_not_what_is_printed(
     assert secrets.hide("Looking in https://me:t0ken@h/simple") == "Looking in https://***@h/simple"
 
 
+def test_git_uses_the_operator_s_agent_without_asking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"SSH_AUTH_SOCK": str(tmp_path / "agent"), "KNOWN_HOSTS": "h ssh-rsa A"}
+    monkeypatch.setattr(os, "environ", given.copy())
+    monkeypatch.setattr(secrets, "FOLDER", tmp_path)
+    monkeypatch.setattr(secrets, "PRIVATE", tmp_path / "private")
+    secrets.use()
+    assert "GIT_SSH_COMMAND" not in os.environ
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.bind(given["SSH_AUTH_SOCK"])
+        secrets.use()
+    command = os.environ["GIT_SSH_COMMAND"]
+    assert command.startswith("ssh -oBatchMode=yes -oStrictHostKeyChecking=yes")
+    assert (tmp_path / "private/known_hosts").read_text() == "h ssh-rsa A\n"
+
+
 # The build command
 
 
@@ -524,6 +543,28 @@ def test_packages_that_need_the_source_are_installed_with_it(tmp_path: Path, pac
     text = package if isinstance(package, str) else json.dumps(package)
     (tmp_path / "package.json").write_text(text)
     assert script("build-app").early("npm ci && npm run build", tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("manifest", "text", "packages"),
+    [
+        ("package.json", '{"dependencies": {"a": "git+ssh://git@h/a.git"}}', "git openssh-client"),
+        ("web/package-lock.json", '{"resolved": "git+https://h/a.git#1"}', "git"),
+        ("package.json", '{"repository": {"url": "git+https://h/a.git"}}', ""),
+        ("node_modules/a/package.json", '{"dependencies": {"a": "git+ssh://git@h/a.git"}}', ""),
+    ],
+)
+def test_node_s_packages_from_git_get_git(
+    tmp_path: Path, manifest: str, text: str, packages: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = []
+    monkeypatch.setattr(dependencies.plan, "run", lambda _, *names: installed.extend(names))
+    file = tmp_path / manifest
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    build = script("build-app")
+    build.provide_git(build.addresses(tmp_path))
+    assert " ".join(installed) == packages
 
 
 def test_the_command_runs_in_the_app_with_its_variables(tmp_path: Path) -> None:

@@ -1066,6 +1066,27 @@ def test_a_vaulted_value_without_its_passphrase_is_one_of_the_problems(tmp_path:
     assert refused not in preflight("--vault-password-file", str(tmp_path / "right"))
 
 
+def test_a_build_s_agent_is_looked_for_on_the_server(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = good(source)
+    values["apps"][0]["ssh_agent"] = True
+    # This machine stands for the server.
+    host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    code, text = run(tmp_path / "prod", values, host)
+    assert code != 0
+    assert "apps.shop.ssh_agent: is set, but this connection forwards no SSH agent" in text
+    with subprocess.Popen(["ssh-agent", "-D", "-a", tmp_path / "agent"]) as agent:
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+        _, text = run(tmp_path / "prod", values, host)
+        agent.terminate()
+    assert "apps.shop.ssh_agent: is set, but your SSH agent has no keys" in text
+    # Negative control: nobody asks for the agent.
+    del values["apps"][0]["ssh_agent"]
+    assert "ssh_agent" not in run(tmp_path / "prod", values, host)[1]
+
+
 def test_an_inventory_without_servers_is_told(tmp_path: Path) -> None:
     (tmp_path / "hosts.yml").write_text("web:\n  hosts: {web1: {}}\n")
     done = subprocess.run(

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,28 @@ def test_an_app_of_its_own_dockerfile_is_served(site: Site) -> None:
     # The edge sets the client's address; headers of the client itself are ignored.
     assert "192.0.2.1" not in answer["forwarded_for"]
     assert answer["uid"] != 0
+
+
+def test_builds_read_a_private_repository_with_a_key_or_with_the_operator_s_agent(
+    site: Site,
+) -> None:
+    for app in ("echo", "quart"):
+        assert json.loads(apps.ask(site, app).body)["books"] == ["Walden", "Emma"]
+    # Negative control: without either, the repository is closed.
+    command = "ssh -oBatchMode=yes -oStrictHostKeyChecking=accept-new git@127.0.0.1 2>&1; echo $?"
+    assert "Permission denied (publickey" in site.on_server("env", "-i", "sh", "-c", command)
+
+
+def test_no_key_of_a_build_is_left_behind(site: Site) -> None:
+    lines = (Path(os.environ["SITE_DIR"]) / "deploy_key").read_text().splitlines()
+    key = shlex.quote(lines[3])
+    assert lines[3] not in Path(os.environ["SITE_LOG"]).read_text()
+    look = f"docker export {apps.web(site, 'echo')} | grep -cF {key}; grep -rlF {key}"
+    left = site.on_server("sh", "-c", f"{look} /opt/flask-vps /root /tmp /home; true")
+    assert left.strip() == "0"
+    # Negative control: the same search finds the key in a file.
+    copy = f"echo {key} >/root/copy; grep -rlF {key} /root; rm /root/copy"
+    assert site.on_server("sh", "-c", copy).strip() == "/root/copy"
 
 
 def test_an_old_domain_redirects(site: Site) -> None:

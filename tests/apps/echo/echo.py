@@ -1,7 +1,8 @@
-"""An app that echoes requests, without a database or dependencies beyond its Dockerfile."""
+"""An app that echoes requests, without a database or dependencies beyond its Dockerfile's."""
 
 import os
 
+from catalog_core import BOOKS
 from flask import Flask, jsonify, request
 
 app = Flask(__name__)
@@ -11,6 +12,7 @@ app = Flask(__name__)
 def index() -> object:
     """Describe the request."""
     return jsonify(
+        books=BOOKS,
         greeting=os.environ["GREETING"],
         host=request.host,
         scheme=request.scheme,

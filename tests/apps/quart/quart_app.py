@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+from catalog_core import BOOKS
 from quart import Quart, request, websocket
 
 app = Quart(__name__)
@@ -14,6 +15,7 @@ async def index() -> dict[str, object]:
     return {
         "address": request.remote_addr,
         "url": request.url,
+        "books": BOOKS,
         "mark": len(request.headers.get("X-Mark", "")),
     }
 

@@ -152,7 +152,8 @@ ADVICE = {
     ),
     r"Permission denied \(publickey|Load key|could not read Username|Authentication failed": (
         "A repository in the list is private: put its key into vault_deploy_keys under the "
-        "repository's address, or its user and token into vault_build_secrets as NETRC."
+        "repository's address, or its user and token into vault_build_secrets as NETRC, or set "
+        "ssh_agent: true to use your own SSH agent."
     ),
     r"\b401 (Client )?Error|403 (Client )?Error|401 Unauthorized|403 Forbidden": (
         "An index refused the login: put its user and token into vault_build_secrets as NETRC."

@@ -294,3 +294,10 @@ def run(*command: str) -> None:
     """Run a program; exit if it fails."""
     if subprocess.run(command, check=False).returncode != 0:
         raise SystemExit(f"{Path(command[0]).name} failed.")
+
+
+def provide_git(text: str) -> None:
+    """Install git if a list names a repository, and ssh if it is read by that."""
+    if GIT.search(text):
+        needs_ssh = re.search(r"git\+ssh|git@", text)
+        run("install-packages", "git", *(["openssh-client"] if needs_ssh else []))

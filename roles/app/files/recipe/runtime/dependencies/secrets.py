@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -47,6 +48,9 @@ def use() -> None:
         os.environ["NETRC"] = str(PRIVATE / "netrc")
     if given.get("keys"):
         _use_keys(given["keys"], given["ssh"])
+    # BuildKit sets the variable of an agent that it was not given, too.
+    elif Path(os.environ.get("SSH_AUTH_SOCK", "")).is_socket():
+        os.environ["GIT_SSH_COMMAND"] = shlex.join(["ssh", *_ssh_options()])
 
 
 def _use_keys(keys: dict[str, str], program: str) -> None:
@@ -55,17 +59,20 @@ def _use_keys(keys: dict[str, str], program: str) -> None:
     for number, (address, key) in enumerate(keys.items()):
         files[address] = str(PRIVATE / f"key-{number}")
         _write(PRIVATE / f"key-{number}", key.strip().replace("\r", "") + "\n")
-    strict = "accept-new"
-    if hosts := os.environ.get("KNOWN_HOSTS"):
-        _write(PRIVATE / "known_hosts", f"{hosts.strip()}\n")
-        strict = "yes"
-    options = ["-oBatchMode=yes", f"-oStrictHostKeyChecking={strict}", "-oConnectTimeout=20"]
-    options.append(f"-oUserKnownHostsFile={PRIVATE / 'known_hosts'}")
-    _write(PRIVATE / "keys.json", json.dumps({"keys": files, "options": options}))
+    _write(PRIVATE / "keys.json", json.dumps({"keys": files, "options": _ssh_options()}))
     _write(PRIVATE / "ssh", program)
     # Nothing may be executed in that file system itself.
     command = f"{sys.executable} {PRIVATE / 'ssh'}"
     os.environ |= {"GIT_SSH_COMMAND": command, "GIT_SSH_VARIANT": "ssh"}
+
+
+def _ssh_options() -> list[str]:
+    strict = "accept-new"
+    if hosts := os.environ.get("KNOWN_HOSTS"):
+        _write(PRIVATE / "known_hosts", f"{hosts.strip()}\n")
+        strict = "yes"
+    known = f"-oUserKnownHostsFile={PRIVATE / 'known_hosts'}"
+    return ["-oBatchMode=yes", f"-oStrictHostKeyChecking={strict}", known, "-oConnectTimeout=20"]
 
 
 def hide(text: str) -> str:
