@@ -357,5 +357,6 @@ def test_no_other_place_calls_git() -> None:
     assert tasks == []
     # On the server, a build would run git in the source as root.
     text = (ROOT / "roles/app/tasks/deploy/build.yml").read_text()
-    builds = [line for line in text.splitlines() if "docker_image_build:" in line]
-    assert text.count('environment: {BUILDX_GIT_INFO: "false"}') == len(builds) == 1
+    builds = re.findall(r"docker_image_build:\n|argv: .*__app_build_command", text)
+    assert len(builds) == text.count("register: __app_build\n") == 2
+    assert text.count('\n  environment: {BUILDX_GIT_INFO: "false"}\n  block:\n') == 1
