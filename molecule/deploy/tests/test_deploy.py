@@ -275,16 +275,11 @@ def test_no_request_fails_with_another_server(campaign: Campaign, site: Site, se
     """The first deploy changes the server and the protocol; the second one changes neither."""
     before = len(campaign.requests)
     with campaign.load(RATE, slow_seconds=20):
-        _succeeds(campaign.deploy("none", "-e", f"ledger_server={server}"))
-        changed = time.time()
-        _succeeds(campaign.deploy("none", "-e", f"ledger_server={server}"))
+        for _ in range(2):
+            _succeeds(campaign.deploy("none", "-e", f"ledger_server={server}"))
     requests = campaign.requests[before:]
     assert len(requests) > RATE * 60
-    failed = [r for r in requests if r.outcome != "ok"]
-    if server == "gunicorn" and len(failed) == 1 and failed[0].start < changed:
-        # A new protocol reloads nginx, which may cut one idle connection (docs/releases.md).
-        assert "disconnected without sending a response" in failed.pop().outcome
-    assert failed == []
+    assert [r for r in requests if r.outcome != "ok"] == []
     assert any(r.kind.startswith("slow") for r in requests)
     assert campaign.lost_and_doubled() == ([], [])
     assert f"release {campaign.number}" in site.request("/").body
