@@ -107,6 +107,7 @@ test-server: .venv/.locked
 .PHONY: test-installing
 test-installing: test-server
 	@scripts/test-app
+	scripts/test-programs
 	scripts/test-vagrant
 
 # `molecule test -s NAME` runs one scenario. In parallel they form one chain for each job. The checks and `engine` run

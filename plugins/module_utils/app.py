@@ -16,7 +16,6 @@ import idna
 import yaml
 from module_utils.names import Names
 from module_utils.paths import SERVER_DIR
-from module_utils.releases import LINKS
 from module_utils.services import Service, is_true, service_secrets
 from module_utils.site import site_of
 
@@ -604,7 +603,6 @@ class App:
             "has_dockerfile": self.has_dockerfile,
             "is_git": is_git(self.source),
             "kind": self.kind,
-            "link": LINKS[self.kind],
             "loader": self.loader,
             "mounts": self.mounts,
             "names": self.names.derived(),

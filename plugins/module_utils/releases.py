@@ -10,9 +10,11 @@ from typing import Any
 
 # In the folder of each release.
 RECORD = "release.json"
-# Name of the link that nginx follows to the live release, by protocol. Each protocol has its own
-# link, so that an app that changes its protocol loses no request.
+# Names of the links that nginx follows to the live release, by the protocol that it speaks.
 LINKS = {"uwsgi": "current", "http": "current-http"}
+# An empty file beside them, which exists while the live release speaks HTTP. The link for the other
+# protocol still leads to the release before, for requests that were on their way to it.
+SPEAKS_HTTP = "speaks-http"
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -33,20 +35,18 @@ def live_release(routes: Path, app_dir: Path) -> str:
     routes : pathlib.Path
         Folder with the routes to releases and the links to the live one.
     app_dir : pathlib.Path
-        The app's folder. Its link ``current`` decides between two protocols, and names the live
-        release of an older version of this project, which has no routes yet.
+        The app's folder. Its link ``current`` names the live release of an older version of this
+        project, which has no routes yet.
 
     Returns
     -------
     str
         Its id; empty if no release was ever live.
     """
-    found = {_target(routes / name) for name in LINKS.values()} - {""}
-    if len(found) == 1:
-        return found.pop()
-    # After a change of protocol both links exist; the link in the app's folder was renamed last.
-    current = Path(_target(app_dir / "current")).name
-    return current if current in found or not found else ""
+    links = [routes / LINKS["uwsgi"], routes / LINKS["http"], app_dir / "current"]
+    if (routes / SPEAKS_HTTP).exists():
+        links.pop(0)
+    return next((Path(target).name for target in map(_target, links) if target), "")
 
 
 def has_moved(routes: Path, release: str) -> bool:
@@ -181,6 +181,17 @@ def point(link: Path, target: str) -> bool:
     return True
 
 
+def _choose(mark: Path, exists: bool) -> bool:
+    """Make or remove a file, and tell whether that changed anything."""
+    if mark.exists() == exists:
+        return False
+    if exists:
+        mark.touch(mode=0o644)
+    else:
+        mark.unlink()
+    return True
+
+
 class Release:
     """One release in its folder."""
 
@@ -222,7 +233,8 @@ class Release:
         for slot, name in enumerate(options["kept"][: options["slots"]], start=1):
             changed |= point(static / f"kept-{slot}", name)
         changed |= point(static / "current", self.id)
-        switched = point(routes / options["link"], self.id)
+        switched = point(routes / LINKS[options["protocol"]], self.id)
+        switched |= _choose(routes / SPEAKS_HTTP, options["protocol"] == "http")
         switched |= point(self.app_dir / "current", str(self.folder))
         # A run that was killed after the rename did not record it.
         if switched or not self.read().get("in_service"):

@@ -38,9 +38,10 @@ options:
   routes:
     description: Folder of the app's routes. Required for O(state=live).
     type: path
-  link:
-    description: Name of the link that nginx follows. Required for O(state=live).
+  protocol:
+    description: The protocol that the release speaks. Required for O(state=live).
     type: str
+    choices: [uwsgi, http]
   static:
     description: Folder of the app's static files. Required for O(state=live).
     type: path
@@ -72,7 +73,7 @@ EXAMPLES = r"""
     id: 0123456789ab
     dir: /opt/flask-vps/apps/shop
     routes: /opt/flask-vps/edge/routes/shop
-    link: current
+    protocol: uwsgi
     static: /opt/flask-vps/edge/static/shop
 """
 
@@ -97,14 +98,14 @@ def main() -> None:
             "dir": {"type": "path", "required": True},
             "record": {"type": "dict", "default": {}},
             "routes": {"type": "path"},
-            "link": {"type": "str"},
+            "protocol": {"type": "str", "choices": ["uwsgi", "http"]},
             "static": {"type": "path"},
             "kept": {"type": "list", "elements": "str", "default": []},
             "slots": {"type": "int", "default": 5},
             "leaves": {"type": "str", "default": ""},
             "rolled_back": {"type": "bool", "default": False},
         },
-        required_if=[("state", "live", ("routes", "link", "static"))],
+        required_if=[("state", "live", ("routes", "protocol", "static"))],
     )
     options = module.params
     release = Release(Path(options["dir"]), options["id"])

@@ -37,7 +37,8 @@ class Project:
         self.root = root
         shutil.copyfile(ROOT / "Makefile", root / "Makefile")
         programs = [f".venv/bin/{name}" for name in CHECKS]
-        for name in (*programs, "scripts/test-app", "scripts/test-vagrant", "scripts/bootstrap"):
+        scripts = ("bootstrap", "test-app", "test-programs", "test-vagrant")
+        for name in (*programs, *(f"scripts/{name}" for name in scripts)):
             self.write(name, f"#!/bin/sh\necho '{Path(name).name} runs'\n")
         self.write(".venv/bin/git", "#!/bin/sh\n")
         self.write(".venv/bin/ansible-playbook", "#!/bin/sh\necho booted >> log.txt\n")
@@ -88,7 +89,9 @@ def test_each_output_is_in_one_piece(project: Project) -> None:
     # They did run in parallel: a scenario began while another one was running.
     begins = [line.endswith("begins") for line in project.log()]
     assert any(one and two for one, two in itertools.pairwise(begins))
-    assert {"test-app runs", "test-vagrant runs", "ansible-lint runs"} <= set(lines)
+    assert {"test-app runs", "test-programs runs", "test-vagrant runs", "ansible-lint runs"} <= set(
+        lines
+    )
 
 
 def test_a_step_of_molecule_is_printed_when_it_begins(project: Project) -> None:

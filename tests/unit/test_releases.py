@@ -48,9 +48,15 @@ class Server:
         one = release.Release(self.dir, name)
         one.write({**one.read(), "entry": ENTRY, **more})
 
-    def switch(self, name: str, kept: list[str] | None = None, rolled_back: bool = False) -> bool:
+    def switch(
+        self,
+        name: str,
+        kept: list[str] | None = None,
+        rolled_back: bool = False,
+        protocol: str = "uwsgi",
+    ) -> bool:
         options = {
-            "routes": self.routes, "static": self.static, "link": "current", "slots": 5,
+            "routes": self.routes, "static": self.static, "protocol": protocol, "slots": 5,
             "kept": kept or [], "leaves": self.info()["live"], "rolled_back": rolled_back,
         }  # fmt: skip
         return release.Release(self.dir, name).go_live(options)
@@ -153,6 +159,44 @@ def test_a_switch_renames_the_links_once(server: Server) -> None:
     assert (server.static / "current").readlink() == Path("a")
     assert server.states() == {"a": "live"}
     assert [p.name for p in server.routes.iterdir()] == ["current"]
+
+
+def test_a_switch_between_protocols_leaves_no_doubt_which_release_is_live(server: Server) -> None:
+    found = {}
+    for name, protocol in {"a": "uwsgi", "b": "http", "c": "http", "d": "uwsgi"}.items():
+        server.record(name)
+        assert server.switch(name, protocol=protocol)
+        assert not server.switch(name, protocol=protocol)
+        assert server.info()["live"] == name
+        paths = server.routes.iterdir()
+        found[name] = {p.name: p.is_symlink() and str(p.readlink()) for p in paths}
+    # The other link still leads to the release before, for requests on their way to it.
+    assert found == {
+        "a": {"current": "a"},
+        "b": {"current": "a", "current-http": "b", "speaks-http": False},
+        "c": {"current": "a", "current-http": "c", "speaks-http": False},
+        "d": {"current": "d", "current-http": "c"},
+    }
+
+
+def test_the_link_of_an_older_version_of_this_project_decides_without_the_file(
+    server: Server,
+) -> None:
+    server.record("a")
+    server.switch("a", protocol="http")
+    (server.routes / "speaks-http").unlink()
+    assert server.info()["live"] == "a"
+    # The next deploy adds the file, even if nothing else has changed.
+    assert server.switch("a", protocol="http")
+    assert (server.routes / "speaks-http").exists()
+
+
+def test_a_return_after_another_protocol_is_a_switch(server: Server) -> None:
+    for name, protocol in {"a": "uwsgi", "b": "http"}.items():
+        server.record(name)
+        server.switch(name, protocol=protocol)
+    assert server.switch("a", rolled_back=True)
+    assert server.states() == {"a": "live", "b": "rolled back"}
 
 
 def test_a_second_rollback_goes_further_back(server: Server) -> None:

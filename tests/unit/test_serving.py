@@ -200,14 +200,14 @@ def test_apps_of_the_other_kind_and_socket_io_with_processes_are_refused(
 PROGRAM = """
 import signal, subprocess, sys, time
 def stop(*_):
-    print(sys.argv[1], "finishes", flush=True)
+    print(f"{sys.argv[1]} finishes", flush=True)
     time.sleep(0.5)
-    print(sys.argv[1], "child", "ended" if child.poll() is not None else "runs", flush=True)
+    print(f"{sys.argv[1]} child {'ended' if child.poll() is not None else 'runs'}", flush=True)
     child.kill()
     sys.exit()
 child = subprocess.Popen(["sleep", "60"])
 signal.signal(signal.SIGTERM, stop)
-print(sys.argv[1], "begins", flush=True)
+print(f"{sys.argv[1]} begins", flush=True)
 time.sleep(60)
 """
 

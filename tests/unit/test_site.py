@@ -17,10 +17,13 @@ import h2.events
 import jinja2
 import pytest
 from module_utils.app import App
+from module_utils.releases import LINKS, SPEAKS_HTTP, Release
 from site_settings import nginx_refusal
 
 ROLES = Path(__file__).parents[2] / "roles"
-NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin")
+# scripts/test-programs unpacks nginx if it is not installed.
+UNPACKED = ROLES.parent / ".cache/nginx/usr/sbin"
+NGINX = shutil.which("nginx", path=f"/usr/sbin:/usr/bin:/usr/local/sbin:{UNPACKED}")
 PAGE = "<p>" + "text " * 2000
 # The hash of "secret", made by `openssl passwd -6`.
 HASH = (
@@ -34,14 +37,16 @@ class Uwsgi(socketserver.StreamRequestHandler):
     """Answer one request over uWSGI's protocol: the path chooses what."""
 
     def handle(self) -> None:
-        path, host = self.read()
+        path, host, size = self.read()
+        body = self.rfile.read(size).decode()
         kind = "text/event-stream" if path == "/events" else "text/html"
-        more = f"X-Frame-Options: SAMEORIGIN\r\nX-Of-App: yes\r\nX-Host: {host}"
+        more = f"X-Frame-Options: SAMEORIGIN\r\nX-Of-App: yes\r\nX-Host: {host}\r\nX-Body: {body}"
+        more += f"\r\nX-Protocol: {type(self).__name__}"
         head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nConnection: close\r\n{more}\r\n\r\n"
         self.wfile.write(f"{head}{PAGE}".encode())
 
-    def read(self) -> tuple[str, str]:
-        """Read a request, and return its path and host."""
+    def read(self) -> tuple[str, str, int]:
+        """Read a request, and return its path, its host, and the length of its body."""
         head = self.rfile.read(4)
         block = self.rfile.read(int.from_bytes(head[1:3], "little"))
         variables, at = {}, 0
@@ -52,21 +57,33 @@ class Uwsgi(socketserver.StreamRequestHandler):
                 words.append(block[at + 2 : at + 2 + size].decode())
                 at += 2 + size
             variables[words[0]] = words[1]
-        return variables["PATH_INFO"], variables["HTTP_HOST"]
+        size = int(variables["CONTENT_LENGTH"] or 0)
+        return variables["PATH_INFO"], variables["HTTP_HOST"], size
 
 
 class Http(Uwsgi):
     """Answer one request over HTTP."""
 
-    def read(self) -> tuple[str, str]:
-        """Read a request, and return its path and host."""
+    def read(self) -> tuple[str, str, int]:
+        """Read a request, and return its path, its host, and the length of its body."""
         path = self.rfile.readline().decode().split()[1]
         headers = http.client.parse_headers(self.rfile)
-        return path, headers["Host"]
+        return path, headers["Host"], int(headers["Content-Length"] or 0)
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
+
+    def __init__(self, path: Path, handler: type[Uwsgi]) -> None:
+        super().__init__(str(path), handler)
+        self.path = path
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """Stop, and remove the socket."""
+        self.shutdown()
+        self.server_close()
+        self.path.unlink()
 
 
 def free_port() -> int:
@@ -86,6 +103,11 @@ def render(template: str, role: str = "app", **values: Any) -> str:
     return environment.get_template(f"{template}.j2").render(values)
 
 
+def temp_paths(folder: Path) -> str:
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    return "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
+
+
 class Edge:
     """A running nginx with one site."""
 
@@ -94,7 +116,7 @@ class Edge:
         app = App.from_entry({"name": "shop", "domains": ["shop.test"], "health": "/ok", **entry})
         self.site = app.derived()["site"]
         self.handler = Http if app.kind == "http" else Uwsgi
-        self.socket = f"routes/shop/{app.derived()['link']}/run"
+        self.socket = f"routes/shop/{LINKS[app.kind]}/run"
         values = {
             "app_entry": app.entry(),
             "app_releases_kept": 2,
@@ -104,8 +126,11 @@ class Edge:
         }
         for folder in ("conf.d", "vhost.d", "errors/shop", self.socket, "temp"):
             (root / folder).mkdir(parents=True)
+        if app.kind == "http":
+            (root / "routes/shop" / SPEAKS_HTTP).touch()
         (root / "errors/413.html").write_text("the edge's 413")
         (root / "errors/401.html").write_text("the edge's 401")
+        (root / "errors/502.html").write_text("the edge's 502")
         (root / "errors/504.html").write_text("the edge's 504")
         self.write("conf.d/flask-vps-shop.responses", render("vhost/responses", **values))
         if allowed is not None:
@@ -134,10 +159,6 @@ class Edge:
             __proxy_has_ipv6=False,
             __proxy_nginx_version="0",
         )
-        temp = "".join(
-            f"{kind}_temp_path {root}/temp/{kind};\n"
-            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
         maps = "".join(
             f"map '' ${name} {{ default '{value}'; }}\n"
             for name, value in {
@@ -150,8 +171,8 @@ class Edge:
         self.write(
             "nginx.conf",
             f"{user} pid {root}/nginx.pid; error_log {root}/error.log; events {{}}\n"
-            f"http {{ include /etc/nginx/mime.types; access_log off;\n"
-            f"{temp}{maps}{shared}{servers}}}",
+            f"http {{ types {{ text/html html; }} access_log off;\n"
+            f"{temp_paths(root / 'temp')}{maps}{shared}{servers}}}",
         )
 
     def write(self, name: str, text: str) -> None:
@@ -164,9 +185,11 @@ class Edge:
             text = text.replace(there, f"{self.root}/{here}")
         (self.root / name).write_text(text)
 
+    def listen(self) -> Server:
+        return Server(self.root / self.socket / "app.sock", self.handler)
+
     def start(self) -> None:
-        self.app = Server(str(self.root / self.socket / "app.sock"), self.handler)
-        threading.Thread(target=self.app.serve_forever, daemon=True).start()
+        self.app = self.listen()
         command = [NGINX, "-p", str(self.root), "-c", str(self.root / "nginx.conf")]
         self.process = subprocess.Popen([*command, "-g", "daemon off;"])
         for _ in range(100):
@@ -179,8 +202,7 @@ class Edge:
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait()
-        self.app.shutdown()
-        self.app.server_close()
+        self.app.close()
 
     def ask(
         self, path: str = "/", host: str = "shop.test", method: str = "GET", **options: Any
@@ -395,6 +417,78 @@ def test_streams_are_not_compressed_and_nothing_is_where_it_is_off(run: Any) -> 
     assert not is_zipped(run(gzip=False).ask(headers=ZIP))
 
 
+# -- releases with different protocols ------------------------------------------------------------
+
+
+class Deployed(Edge):
+    """A running nginx whose site changes between releases with two protocols."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        (root / self.socket).rmdir()
+        (root / "routes/shop/current").rmdir()
+        self.live = ""
+
+    def listen(self) -> Server:
+        return self.deploy("a", "uwsgi")
+
+    def deploy(self, name: str, protocol: str) -> Server:
+        """Start a release, and switch the traffic to it."""
+        folder, routes = self.root / f"app/releases/{name}", self.root / "routes/shop"
+        for made in (folder, routes / name / "run"):
+            made.mkdir(parents=True)
+        started = Server(routes / name / "run/app.sock", {"uwsgi": Uwsgi, "http": Http}[protocol])
+        options = {"routes": routes, "static": self.root / "temp", "protocol": protocol}
+        options |= {"kept": [], "slots": 0, "leaves": self.live, "rolled_back": False}
+        assert Release(self.root / "app", name).go_live(options)
+        self.live, self.app = name, started
+        return started
+
+    def upload(self) -> http.client.HTTPConnection:
+        """Begin a request whose body is complete only later."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection.putrequest("POST", "/upload", skip_host=True)
+        for name, value in {"Host": "shop.test", "Content-Length": "4"}.items():
+            connection.putheader(name, value)
+        connection.endheaders(b"ab")
+        # nginx has read what was sent before another connection's request.
+        self.ask()
+        return connection
+
+
+def finish(upload: http.client.HTTPConnection) -> http.client.HTTPResponse:
+    upload.send(b"cd")
+    answer = upload.getresponse()
+    answer.text = answer.read()
+    upload.close()
+    return answer
+
+
+@pytest.fixture
+def deployed(tmp_path: Path) -> Iterator[Deployed]:
+    edge = Deployed(tmp_path)
+    edge.start()
+    yield edge
+    edge.stop()
+
+
+def test_a_switch_between_protocols_needs_no_reload(deployed: Deployed) -> None:
+    for name, protocol in {"b": "http", "c": "http", "d": "uwsgi", "e": "http"}.items():
+        old, upload = deployed.app, deployed.upload()
+        deployed.deploy(name, protocol)
+        assert deployed.ask().headers["X-Protocol"].lower() == protocol
+        assert is_zipped(deployed.ask(headers=ZIP))
+        (deployed.root / f"routes/shop/{name}/{name}").touch()
+        assert deployed.ask(f"/.well-known/flask-vps-release/{name}").status == 200
+        answer = finish(upload)
+        assert (answer.status, answer.headers["X-Body"]) == (200, "abcd")
+        old.close()
+        assert deployed.ask().headers["X-Protocol"].lower() == protocol
+    # Negative control: nginx does look at the file.
+    (deployed.root / "routes/shop" / SPEAKS_HTTP).unlink()
+    assert deployed.ask().status == 502
+
+
 # -- error pages and lines ------------------------------------------------------------------------
 
 
@@ -475,7 +569,8 @@ def check(tmp_path: Path) -> Any:
     script = (ROLES / "app/files/check-site").read_text().replace("/etc/nginx", str(etc))
     (etc / "uwsgi_params").write_text("")
     (etc / "nginx.conf").write_text(
-        f"pid {tmp_path}/pid; events {{}} http {{ include {etc}/conf.d/*.conf; }}"
+        f"pid {tmp_path}/pid; events {{}} http {{ "
+        f"access_log off; {temp_paths(tmp_path)} include {etc}/conf.d/*.conf; }}"
     )
     server = f"include {etc}/vhost.d/shop.test; include {etc}/vhost.d/shop.test_location_override;"
     (etc / "conf.d/default.conf").write_text(

@@ -1,10 +1,13 @@
 """Visitors notice no deploy, no rollback and no broken release."""
 
+import contextlib
 import os
 import re
 import subprocess
 import threading
 import time
+import uuid
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -270,22 +273,59 @@ def test_unhealthy_container_is_restarted(campaign: Campaign, site: Site) -> Non
     assert "which is unhealthy" in journal
 
 
+def _upload(site: Site, seconds: int) -> int:
+    """Send a request whose body takes a while to arrive, and return the status of the answer."""
+    body = f"id={uuid.uuid4()}"
+    connection = site.connect()
+    connection.putrequest("POST", "/entries", skip_host=True)
+    connection.putheader("Host", f"{site.domain}:{site.https_port}")
+    connection.putheader("Content-Type", "application/x-www-form-urlencoded")
+    connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders()
+    for byte in body:
+        time.sleep(seconds / len(body))
+        connection.send(byte.encode())
+    return connection.getresponse().status
+
+
+@contextlib.contextmanager
+def _uploads(site: Site, seconds: int) -> Iterator[list[int]]:
+    """Send one slow upload after another meanwhile, in two rows, and collect the statuses."""
+    found: list[int] = []
+    over = threading.Event()
+
+    def send() -> None:
+        while not over.is_set():
+            found.append(_upload(site, seconds))
+
+    with ThreadPoolExecutor(2) as visitors:
+        rows = [visitors.submit(send)]
+        time.sleep(seconds / 2)
+        rows.append(visitors.submit(send))
+        yield found
+        over.set()
+    assert [row.exception() for row in rows] == [None, None]
+
+
 @pytest.mark.parametrize("server", ["gunicorn", "asgi"])
 def test_no_request_fails_with_another_server(campaign: Campaign, site: Site, server: str) -> None:
-    """The first deploy changes the server and the protocol; the second one changes neither."""
-    before = len(campaign.requests)
-    with campaign.load(RATE, slow_seconds=20):
-        for _ in range(2):
-            _succeeds(campaign.deploy("none", "-e", f"ledger_server={server}"))
+    """The first deploy changes the protocol, the second one does not, the third one returns."""
+    before, served_by = len(campaign.requests), []
+    with campaign.load(RATE, slow_seconds=20), _uploads(site, seconds=40) as uploads:
+        for name in (server, server, "uwsgi"):
+            _succeeds(campaign.deploy("none", "-e", f"ledger_server={name}"))
+            web = next(n for n in site.containers() if re.fullmatch(r"ledger-.+-web-1", n))
+            served_by.append("gunicorn" in site.on_server("docker", "top", web))
     requests = campaign.requests[before:]
     assert len(requests) > RATE * 60
     assert [r for r in requests if r.outcome != "ok"] == []
     assert any(r.kind.startswith("slow") for r in requests)
+    # Of all uploads, at least one was open at each moment.
+    assert len(uploads) >= 4
+    assert set(uploads) == {201}
     assert campaign.lost_and_doubled() == ([], [])
     assert f"release {campaign.number}" in site.request("/").body
-    web = next(n for n in site.containers() if n.startswith("ledger-") and n.endswith("web-1"))
-    # Negative control: it is another server.
-    assert "gunicorn" in site.on_server("docker", "top", web)
+    assert served_by == [True, True, False]
 
 
 def test_web_sockets_outlive_the_switch(campaign: Campaign, site: Site) -> None:
