@@ -302,30 +302,37 @@ def _uploads(site: Site, seconds: int) -> Iterator[list[int]]:
         rows = [visitors.submit(send)]
         time.sleep(seconds / 2)
         rows.append(visitors.submit(send))
-        yield found
-        over.set()
+        try:
+            yield found
+        finally:
+            over.set()
     assert [row.exception() for row in rows] == [None, None]
 
 
-@pytest.mark.parametrize("server", ["gunicorn", "asgi"])
-def test_no_request_fails_with_another_server(campaign: Campaign, site: Site, server: str) -> None:
-    """The first deploy changes the protocol, the second one does not, the third one returns."""
-    before, served_by = len(campaign.requests), []
+def _no_request_fails(campaign: Campaign, site: Site, *servers: str) -> None:
+    """Deploy once with each server under load, with uploads that last longer than the switch."""
+    before, is_gunicorn = len(campaign.requests), []
     with campaign.load(RATE, slow_seconds=20), _uploads(site, seconds=40) as uploads:
-        for name in (server, server, "uwsgi"):
+        for name in servers:
             _succeeds(campaign.deploy("none", "-e", f"ledger_server={name}"))
             web = next(n for n in site.containers() if re.fullmatch(r"ledger-.+-web-1", n))
-            served_by.append("gunicorn" in site.on_server("docker", "top", web))
+            is_gunicorn.append("gunicorn" in site.on_server("docker", "top", web))
     requests = campaign.requests[before:]
     assert len(requests) > RATE * 60
     assert [r for r in requests if r.outcome != "ok"] == []
     assert any(r.kind.startswith("slow") for r in requests)
-    # Of all uploads, at least one was open at each moment.
     assert len(uploads) >= 4
     assert set(uploads) == {201}
     assert campaign.lost_and_doubled() == ([], [])
     assert f"release {campaign.number}" in site.request("/").body
-    assert served_by == [True, True, False]
+    # Negative control: it is another server.
+    assert is_gunicorn == [name != "uwsgi" for name in servers]
+
+
+@pytest.mark.parametrize("server", ["gunicorn", "asgi"])
+def test_no_request_fails_with_another_server(campaign: Campaign, site: Site, server: str) -> None:
+    """The first deploy changes the server, from uWSGI the protocol, too; the second one neither."""
+    _no_request_fails(campaign, site, server, server)
 
 
 def test_web_sockets_outlive_the_switch(campaign: Campaign, site: Site) -> None:
@@ -350,3 +357,7 @@ def test_web_sockets_outlive_the_switch(campaign: Campaign, site: Site) -> None:
     assert echoes[0] < drain
     # It has as long as a request.
     assert echoes[-1] - drain > 50
+
+
+def test_no_request_fails_on_the_way_back_to_uwsgi(campaign: Campaign, site: Site) -> None:
+    _no_request_fails(campaign, site, "uwsgi")
