@@ -112,7 +112,7 @@ test-installing: test-server
 
 # `molecule test -s NAME` runs one scenario. In parallel they form one chain for each job. The checks and `engine` run
 # while `default` builds the images and wheels that the other scenarios load.
-SCENARIOS = default deploy chaos browser hostile sources ubuntu contract apps debian12 engine
+SCENARIOS = default deploy chaos browser hostile sources ubuntu contract apps debian12 engine server
 MOLECULE = $(SCENARIOS:%=molecule-%)
 molecule-default molecule-engine: test-server
 molecule-deploy molecule-browser molecule-ubuntu: molecule-default
@@ -124,6 +124,7 @@ molecule-contract: molecule-ubuntu
 # These have servers of their own, and are added to the shorter chains.
 molecule-apps: molecule-contract
 molecule-debian12: molecule-sources
+molecule-server: molecule-engine
 
 # `deploy` has priority, because its load lasts for as long as its deploys do.
 NICE = nice
@@ -135,7 +136,7 @@ $(MOLECULE): molecule-%: .venv/.locked
 	$(NICE) molecule test -s $* 2>&1 | tee >(grep --line-buffered Execut >&3)
 
 # One scenario of each server.
-SERVERS = default ubuntu deploy apps debian12 engine
+SERVERS = default ubuntu deploy apps debian12 engine server
 
 .PHONY: test-clean
 test-clean: .venv/.locked ## Remove the servers that scenarios have left behind

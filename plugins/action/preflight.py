@@ -39,7 +39,7 @@ from module_utils.app import (
 from module_utils.services import is_true
 
 ROOT = Path(__file__).parents[2]
-FACTS = ["min", "hardware", "network"]
+FACTS = ["min", "hardware", "network", "virtual"]
 # Variables that Ansible itself gives to a host.
 MAGIC = re.compile(r"(ansible|inventory|group|play|role)_|(hostvars|groups|vars|omit|environment)$")
 

@@ -11,7 +11,9 @@ from module_utils.acme import DIRECTORIES, directory
 from module_utils.app import BUILD_SECRETS
 from module_utils.services import is_true
 
+from checks.access import check_access
 from checks.apps import check_apps, filled, present
+from checks.base import check_base
 from checks.builds import check_builds, check_deploy_keys
 from checks.capacity import check_capacity
 from checks.certificates import check_certificate
@@ -158,6 +160,7 @@ def check_site(site: Site) -> list[Finding]:
     found += shared_domains(sorted(apps, key=lambda pair: pair[1] in site.chosen)) + _names(site)
     found += _secrets(site) + _acme(site) + _images(site) + _files(site) + _engine(site)
     found += _builds(site) + check_builds(site, site.defaults) + _logins(site) + _services(site)
+    found += check_base(site) + check_access(site)
     found += check_versions(site.apps, str(site.get("images_source", "debian")))
     for where, app in site.apps:
         found += check_capacity(filled(app), where, site.get("app_memory_mb", 512))

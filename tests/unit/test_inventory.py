@@ -84,7 +84,7 @@ def test_no_scenario_touches_the_server_of_make_up_or_part_of_another_scenarios(
 
 
 def test_scenarios_that_share_a_server_run_one_after_another() -> None:
-    assert sorted(len(names) for names in _servers().values()) == [1, 1, 1, 2, 2, 4]
+    assert sorted(len(names) for names in _servers().values()) == [1, 1, 1, 1, 2, 2, 4]
     for names in _servers().values():
         for earlier, later in itertools.pairwise(names):
             assert earlier in _before(later)

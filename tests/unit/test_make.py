@@ -85,7 +85,7 @@ def test_each_output_is_in_one_piece(project: Project) -> None:
     # Docker and the servers' images are prepared first.
     assert project.log()[0] == "booted"
     ran = [line.split()[1] for line in project.log() if line.startswith("test ")]
-    assert len(set(ran)) == 11
+    assert len(set(ran)) == 12
     # They did run in parallel: a scenario began while another one was running.
     begins = [line.endswith("begins") for line in project.log()]
     assert any(one and two for one, two in itertools.pairwise(begins))
