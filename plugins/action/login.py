@@ -29,7 +29,7 @@ class ActionModule(ActionBase):
         given = dict(task_vars or {})
         for name in PASSWORDS:
             given.pop(name, None)
-        if given.get("ansible_connection", "ssh") not in SSH:
+        if self._templar.template(given.get("ansible_connection", "ssh")) not in SSH:
             wrong = "Ansible does not reach the server over SSH"
             errors = [
                 {"user": "", "port": 0, "error": wrong, "advice": "Set ansible_connection: ssh"}
